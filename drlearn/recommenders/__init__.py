@@ -1,0 +1,1 @@
+"""The estimators, all under one contract."""

@@ -1,0 +1,1 @@
+"""Search through a learned structure: beam search, candidates and their order."""

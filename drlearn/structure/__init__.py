@@ -1,0 +1,1 @@
+"""Learned structures: paths, the network over them, their scores and their assignment."""
