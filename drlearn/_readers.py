@@ -1,0 +1,165 @@
+"""What callers hold (event tables, sequences, matrices) as flat arrays, with errors in the caller's own words."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence, Sized
+from datetime import date, timezone
+from itertools import chain
+from typing import Any
+
+import numpy as np
+from scipy import sparse
+
+from drlearn._vocabulary import as_ids
+
+
+def read_frame(df: Any, user: str, item: str, time: str | None, weight: str | None) -> tuple:
+    """Return the arrays (users, items, times or None, weights or None) of an event table."""
+    import narwhals as nw  # imported late: most uses never see a dataframe
+
+    try:
+        frame = nw.from_native(df)
+    except TypeError as error:
+        raise TypeError(
+            f"df must be a dataframe that narwhals supports (pandas, polars, pyarrow, ...), got {type(df).__name__}"
+        ) from error
+    wanted = [user, item]
+    for name, default in ((time, "timestamp"), (weight, "weight")):
+        if name is not None and (name != default or name in frame.columns):
+            wanted.append(name)
+    absent = [name for name in wanted if name not in frame.columns]
+    if absent:
+        raise ValueError(
+            f"df lacks the column(s) {absent}; it has {list(frame.columns)}. Name yours with user=, item=, time=, weight="
+        )
+    frame = frame.select(list(dict.fromkeys(wanted)))
+    if isinstance(frame, nw.LazyFrame):
+        frame = frame.collect()
+    if frame.shape[0] == 0:
+        raise ValueError("df holds no event (0 rows)")
+    columns = {name: _column(frame[name], name) for name in wanted}
+    ids = (as_ids(columns[name], f"column {name!r}") for name in (user, item))
+    return *ids, columns.get(time), columns.get(weight)
+
+
+def _column(series: Any, name: str) -> np.ndarray:
+    n_nulls = series.null_count()
+    if n_nulls:
+        raise ValueError(f"column {name!r} holds {n_nulls} missing value(s); drop or fill these events first")
+    return series.to_numpy()
+
+
+def read_sequences(sequences: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Return (item ids of all events, number of events of every sequence)."""
+    if isinstance(sequences, (str, bytes, dict)) or not isinstance(sequences, Sized):
+        raise TypeError(
+            f"sequences must be a list of item-id sequences, one a user, got {type(sequences).__name__}"
+        )
+    rows = list(sequences)
+    if not rows:
+        raise ValueError("sequences is empty: no user, no event")
+    for i, row in enumerate(rows):
+        if isinstance(row, (str, bytes, dict)) or not isinstance(row, Sized) or getattr(row, "ndim", 1) != 1:
+            raise TypeError(
+                f"sequences[{i}] must be a one-dimensional sequence of item ids, got {type(row).__name__}; "
+                "wrap a single history in a list"
+            )
+    lengths = np.fromiter(map(len, rows), dtype=np.int64, count=len(rows))
+    filled = [row for row in rows if len(row)]  # an empty array is float64 and would make floats of all ids
+    if filled and all(isinstance(row, np.ndarray) and row.dtype.kind == "i" for row in filled):
+        return np.concatenate(filled).astype(np.int64), lengths
+    return as_ids(list(chain.from_iterable(filled)), "sequences"), lengths
+
+
+def read_matrix(X: Any) -> sparse.csr_array:
+    """Return a CSR copy with sorted columns, without explicit zeros or duplicates."""
+    if not sparse.issparse(X):
+        X = np.asarray(X)
+        if X.dtype == object:
+            try:
+                X = X.astype(np.float64)
+            except (TypeError, ValueError) as error:
+                raise type(error)(f"X is an object array that does not hold numbers only: {error}") from error
+    if X.dtype.kind not in "biuf":
+        raise TypeError(f"X must hold real numbers, got dtype {X.dtype}")
+    if X.ndim != 2:
+        raise ValueError(f"X must be a two-dimensional (n_users, n_items) matrix, got shape {X.shape}")
+    matrix = sparse.csr_array(X, copy=True)
+    matrix.sum_duplicates()
+    matrix.eliminate_zeros()
+    return matrix
+
+
+def check_integers(values: Any, name: str) -> np.ndarray:
+    """Return a one-dimensional int64 copy."""
+    array = np.asarray(values)
+    if array.ndim != 1 or (array.size and array.dtype.kind not in "iu"):
+        raise TypeError(
+            f"{name} must be a one-dimensional array of integers, got {array.dtype} {array.shape}"
+        )
+    return array.astype(np.int64)
+
+
+def check_times(times: Any, n_events: int) -> np.ndarray | None:
+    """Return a copy of valid times as int64, float64 or datetime64."""
+    if times is None:
+        return None
+    times = np.asarray(times)
+    if times.dtype == object and times.size and hasattr(times.flat[0], "isoformat"):
+        times = times.astype("datetime64[us]")  # datetime.date and datetime.datetime
+    if times.dtype.kind not in "iufM":
+        raise TypeError(f"times must be numbers or datetimes, got dtype {times.dtype}; parse them first")
+    if times.shape != (n_events,):
+        raise ValueError(f"times has shape {times.shape}, but there are {n_events} events")
+    bad = np.isnat(times) if times.dtype.kind == "M" else ~np.isfinite(times)
+    if bad.any():
+        raise ValueError(f"times holds {bad.sum()} NaN, NaT or infinite value(s); drop these events first")
+    return times.astype({"f": np.float64, "M": times.dtype}.get(times.dtype.kind, np.int64))
+
+
+def check_instant(time: Any, times: np.ndarray | None) -> Any:
+    """Return a point in time that can be compared with `times`."""
+    if times is None:
+        raise ValueError("before needs times, and this X has none; use fraction= or last=")
+    if times.dtype.kind != "M":
+        if isinstance(time, bool) or not isinstance(time, (int, float, np.integer, np.floating)):
+            raise TypeError(f"before must be a number, as the times are ({times.dtype}), got {time!r}")
+        if time != time:
+            raise ValueError("before must not be NaN")
+        return time
+    if getattr(time, "tzinfo", None) is not None:  # numpy's datetimes are UTC without saying so
+        time = time.astimezone(timezone.utc).replace(tzinfo=None)
+    if not isinstance(time, (str, date, np.datetime64)):
+        raise TypeError(f"before must be a datetime, as the times are ({times.dtype}), got {time!r}")
+    instant = np.datetime64(time)
+    if np.isnat(instant):
+        raise ValueError("before must not be NaT")
+    return instant
+
+
+def check_weights(weights: Any, n_events: int) -> np.ndarray | None:
+    """Return a float32 copy of valid weights."""
+    if weights is None:
+        return None
+    weights = np.asarray(weights)
+    if weights.dtype.kind not in "biuf":
+        raise TypeError(f"weights must be numbers, got dtype {weights.dtype}")
+    if weights.shape != (n_events,):
+        raise ValueError(f"weights has shape {weights.shape}, but there are {n_events} events")
+    with np.errstate(over="ignore"):
+        weights = weights.astype(np.float32)
+    if not np.isfinite(weights).all():
+        n_bad = np.count_nonzero(~np.isfinite(weights))
+        raise ValueError(
+            f"weights: {n_bad} NaN or infinity (or a value too large for float32); drop or clip these events"
+        )
+    if (weights < 0).any():
+        raise ValueError(
+            f"Negative values in data: {np.count_nonzero(weights < 0)} weights below zero; shift or drop them"
+        )
+    return weights
+
+
+def listed(ids: Sequence, n: int) -> str:
+    """Return up to `n` ids for a message."""
+    return ", ".join(map(repr, ids[:n])) + (", ..." if len(ids) > n else "")

@@ -1,0 +1,268 @@
+"""The two-way table between a caller's ids and the codes 0..n-1 that everything inside works on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from itertools import repeat
+from typing import Any
+
+import numpy as np
+
+
+def as_ids(values: Any, name: str = "values") -> np.ndarray:
+    """Return ids as int64 where all are integers and as Python objects otherwise (never as numpy strings)."""
+    if (
+        isinstance(values, (str, bytes))
+        or not isinstance(values, Iterable)
+        or getattr(values, "ndim", 1) == 0
+    ):
+        raise TypeError(f"{name} must be a sequence of ids, got {values!r}; wrap a single id in a list")
+    # np.asarray would turn the list [1, "a"] into two strings
+    array = np.asarray(values) if hasattr(values, "__array__") else np.fromiter(values, dtype=object)
+    kind = array.dtype.kind
+    if kind == "O":
+        types = set(map(type, array.ravel().tolist()))
+        whole = all(issubclass(t, (int, np.integer)) and t is not bool for t in types)
+        try:
+            return array.astype(np.int64) if whole else array
+        except OverflowError:
+            return array
+    if kind == "i" or (kind == "u" and (array.size == 0 or array.max() <= np.iinfo(np.int64).max)):
+        return array.astype(np.int64, copy=False)
+    if kind in "mM":  # .astype(object) would make bare integers of nanoseconds
+        return np.fromiter(array.ravel(), dtype=object, count=array.size).reshape(array.shape)
+    return array.astype(object)
+
+
+def _is_null(value: Any) -> bool:
+    return value is None or type(value).__name__ == "NAType" or bool(value != value)
+
+
+def _check_ids(ids: list, name: str) -> None:
+    nulls = [value for value in ids if _is_null(value)]
+    if nulls:
+        raise ValueError(f"{name} holds a missing id ({nulls[0]!r}); drop or fill these events first")
+
+
+def _index_of(ids: Iterable, name: str) -> dict:
+    try:
+        return dict.fromkeys(ids)
+    except TypeError as error:
+        raise TypeError(f"{name} must hold hashable ids (numbers, strings, ...): {error}") from error
+
+
+def _span(ids: np.ndarray) -> tuple[int, int]:
+    """Smallest id and the width of the range, in Python integers, which do not overflow."""
+    low = int(ids.min())
+    return low, int(ids.max()) - low + 1
+
+
+class Vocabulary:
+    """Immutable two-way table between ids and the codes ``0..n-1``.
+
+    Parameters
+    ----------
+    ids : array-like of shape (n,)
+        Unique ids; the position of an id is its code. Integers are kept as int64, everything else as Python
+        objects.
+
+    Attributes
+    ----------
+    ids : ndarray of shape (n,)
+        The ids in the order of their codes, read-only.
+    missing : int or None
+        What stands for "no id" in :meth:`decode`: -1 for integer ids, None otherwise.
+
+    Raises
+    ------
+    ValueError
+        If an id is missing (None, NaN) or appears twice.
+    TypeError
+        If the ids are not a sequence, or not hashable.
+
+    Examples
+    --------
+    >>> vocabulary = Vocabulary(["tea", "milk"])
+    >>> vocabulary.encode(["milk", "salt"])
+    array([ 1, -1], dtype=int32)
+    >>> vocabulary.decode([0, -1])
+    array(['tea', None], dtype=object)
+    """
+
+    __slots__ = ("_ids", "_index", "_table")
+
+    def __init__(self, ids: Any):
+        ids = as_ids(ids, "ids").copy()
+        if ids.ndim != 1:
+            raise ValueError(f"ids must be one-dimensional, got shape {ids.shape}")
+        if len(ids) > np.iinfo(np.int32).max:
+            raise ValueError(f"ids holds {len(ids)} ids; codes are int32, so at most 2**31 - 1 fit")
+        if ids.dtype == object:
+            n_unique = len(_index_of(ids, "ids"))
+            _check_ids(ids, "ids")
+        else:
+            n_unique = len(np.unique(ids))
+        if n_unique < len(ids):
+            raise ValueError(f"ids must be unique: {len(ids)} ids, {n_unique} different ones")
+        self._set(ids)
+
+    def _set(self, ids: np.ndarray) -> None:
+        ids.setflags(write=False)
+        self._ids, self._index, self._table = ids, None, None
+
+    @classmethod
+    def _trusted(cls, ids: np.ndarray) -> Vocabulary:
+        vocabulary = cls.__new__(cls)
+        vocabulary._set(ids)
+        return vocabulary
+
+    @classmethod
+    def from_values(cls, values: Any) -> tuple[Vocabulary, np.ndarray]:
+        """Make the vocabulary of the distinct values, and encode them by it.
+
+        Parameters
+        ----------
+        values : array-like of shape (m,)
+            Ids, repeated at will.
+
+        Returns
+        -------
+        vocabulary : Vocabulary
+            The distinct ids, sorted where they can be compared, else in the order of first appearance.
+        codes : ndarray of shape (m,), int32
+            The code of every value.
+
+        Examples
+        --------
+        >>> vocabulary, codes = Vocabulary.from_values([30, 10, 30])
+        >>> vocabulary.ids, codes
+        (array([10, 30]), array([1, 0, 1], dtype=int32))
+        """
+        values = as_ids(values)
+        if values.ndim != 1:
+            raise ValueError(f"values must be one-dimensional, got shape {values.shape}")
+        if values.dtype == object:
+            index = _index_of(values, "values")
+            _check_ids(list(index), "values")
+            try:
+                ids = sorted(index)
+            except TypeError:
+                ids = list(index)
+            vocabulary = cls._trusted(np.fromiter(ids, dtype=object, count=len(ids)))
+            return vocabulary, vocabulary.encode(values)
+        if len(values) == 0:
+            return cls(values), np.empty(0, dtype=np.int32)
+        low, span = _span(values)
+        if span > 4 * len(values) + 65536:
+            ids, codes = np.unique(values, return_inverse=True)
+            return cls._trusted(ids), codes.astype(np.int32)
+        present = np.zeros(span, dtype=bool)
+        present[values - low] = True
+        code_of = np.cumsum(present, dtype=np.int32) - np.int32(1)
+        return cls._trusted(np.flatnonzero(present) + low), code_of[values - low]
+
+    @property
+    def ids(self) -> np.ndarray:
+        """The ids in the order of their codes, read-only."""
+        return self._ids
+
+    @property
+    def missing(self) -> int | None:
+        """What stands for "no id": -1 for integer ids, None otherwise."""
+        return None if self._ids.dtype == object else -1
+
+    def encode(self, values: Any) -> np.ndarray:
+        """Return the codes of ids.
+
+        Parameters
+        ----------
+        values : array-like
+            Ids, in any shape.
+
+        Returns
+        -------
+        codes : ndarray of the same shape, int32
+            The code of every id, -1 where the vocabulary does not hold it.
+        """
+        values = as_ids(values)
+        if values.dtype != object and self._ids.dtype != object:
+            return self._encode_integers(values)
+        if self._index is None:
+            self._index = dict(zip(self._ids.tolist(), range(len(self._ids)), strict=True))
+        flat = values.ravel().tolist()
+        try:
+            codes = np.fromiter(map(self._index.get, flat, repeat(-1)), dtype=np.int32, count=len(flat))
+        except TypeError as error:
+            raise TypeError(f"values must hold hashable ids (numbers, strings, ...): {error}") from error
+        return codes.reshape(values.shape)
+
+    def _encode_integers(self, values: np.ndarray) -> np.ndarray:
+        """Look integer ids up in a table where their range is narrow, by bisection otherwise."""
+        ids = self._ids
+        if len(ids) == 0:
+            return np.full(values.shape, -1, dtype=np.int32)
+        low, span = _span(ids)
+        narrow = span <= 4 * len(ids) + 65536
+        if self._table is None and narrow:
+            self._table = np.full(span, -1, dtype=np.int32)
+            self._table[ids - low] = np.arange(len(ids), dtype=np.int32)
+        elif self._table is None:
+            self._table = np.argsort(ids).astype(np.int32)
+        if narrow:
+            inside = (values >= low) & (values <= low + span - 1)
+            codes = self._table[np.where(inside, values, low) - low]
+            codes[~inside] = -1
+            return codes
+        position = np.minimum(np.searchsorted(ids, values, sorter=self._table), len(ids) - 1)
+        codes = self._table[position]
+        return np.where(ids[codes] == values, codes, np.int32(-1))
+
+    def decode(self, codes: Any) -> np.ndarray:
+        """Return the ids of codes.
+
+        Parameters
+        ----------
+        codes : array-like of int
+            Codes in any shape; -1 means "no id".
+
+        Returns
+        -------
+        ids : ndarray of the same shape
+            The ids, `missing` where the code is -1.
+
+        Raises
+        ------
+        ValueError
+            If a code is outside ``-1..n-1``.
+        """
+        codes = np.asarray(codes)
+        if codes.size and not (-1 <= codes.min() and codes.max() < len(self)):
+            raise ValueError(f"codes must lie in -1..{len(self) - 1}, got {codes.min()}..{codes.max()}")
+        known = codes >= 0
+        if known.all():
+            return self._ids[codes]
+        ids = np.full(codes.shape, self.missing, dtype=self._ids.dtype)
+        ids[known] = self._ids[codes[known]]
+        return ids
+
+    def __len__(self) -> int:
+        return len(self._ids)
+
+    def __contains__(self, value: Any) -> bool:
+        return bool(self.encode([value])[0] >= 0)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Vocabulary):
+            return NotImplemented
+        return self is other or (
+            self._ids.dtype == other._ids.dtype and np.array_equal(self._ids, other._ids)
+        )
+
+    __hash__ = None
+
+    def __reduce__(self):
+        return Vocabulary._trusted, (self._ids,)
+
+    def __repr__(self) -> str:
+        shown = ", ".join(map(repr, self._ids[:3].tolist()))
+        return f"Vocabulary([{shown}{', ...' if len(self) > 3 else ''}], n={len(self)})"
