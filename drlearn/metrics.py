@@ -227,7 +227,9 @@ def coverage_at_k(recommended, k, n_items):
         distinct = np.unique(top)
         n_found = len(distinct) - int(distinct.dtype.kind in "iu" and -1 in distinct)
     if n_found > n_items:
-        raise ValueError(f"recommended holds {n_found} distinct items but n_items={n_items}; pass the catalogue's size.")
+        raise ValueError(
+            f"recommended holds {n_found} distinct items, more than n_items={n_items}; pass the size of all."
+        )
     return n_found / n_items
 
 
@@ -282,7 +284,9 @@ def make_scorer(metric="recall", k=10, history=0.5):
         raise ValueError(f"metric must be one or more of {[*METRICS, 'coverage']}; got {metric!r}.")
     if isinstance(history, bool) or not isinstance(history, Real) or not 0 < history < 1:
         raise ValueError(f"history must be a share between 0 and 1, both excluded; got {history!r}.")
-    return _RecommenderScorer(metric if isinstance(metric, str) else names, _positive_integer(k, "k"), float(history))
+    return _RecommenderScorer(
+        metric if isinstance(metric, str) else names, _positive_integer(k, "k"), float(history)
+    )
 
 
 class _RecommenderScorer:
@@ -311,7 +315,7 @@ class _RecommenderScorer:
 
 
 SCORERS = MappingProxyType({name: make_scorer(name) for name in [*METRICS, "coverage"]})
-"""One scorer a metric at k=10, for ``scoring={"recall": SCORERS["recall"], ...}`` or ``scoring=dict(SCORERS)``."""
+"""One scorer a metric, at k=10: ``scoring={"recall": SCORERS["recall"]}``, or ``dict(SCORERS)`` for all."""
 
 
 def _through_pipeline(estimator, X: Interactions):
@@ -330,13 +334,15 @@ def _hits(truth, recommended, k) -> tuple[np.ndarray, np.ndarray]:
     truth = as_interactions(truth)
     n_users, n_items = truth.shape
     if len(top) != n_users:
-        raise ValueError(f"truth has {n_users} rows but recommended has {len(top)}; pass one row a user in both.")
+        raise ValueError(
+            f"truth has {n_users} rows but recommended has {len(top)}; pass one row a user in both."
+        )
     codes = _encode(top, truth.item_vocabulary)
     # One integer a (user, item) pair turns the sets of all users into one sorted array.
     users = np.arange(n_users, dtype=np.int64)
     true_pairs = np.unique(np.repeat(users, truth.lengths) * n_items + truth.items)
     if not len(true_pairs):
-        raise ValueError("truth has no events at all, so that no user can be judged; pass rows with true items.")
+        raise ValueError("truth has no events at all, so no user can be judged; pass rows with true items.")
     pairs = np.where(codes >= 0, users[:, None] * n_items + codes, -1)
     place = np.minimum(np.searchsorted(true_pairs, pairs), len(true_pairs) - 1)
     hits = true_pairs[place] == pairs
@@ -357,8 +363,8 @@ def _encode(top: np.ndarray, vocabulary: Vocabulary) -> np.ndarray:
             top = top.astype(np.int64)
     if (ids.dtype.kind == "i") != (top.dtype.kind in "iu"):
         raise TypeError(
-            f"truth has item ids such as {ids[0]!r}, recommended has dtype {top.dtype} such as {top.flat[0]!r}; "
-            "pass ids of the same kind in both (integers padded with -1, anything else padded with None)."
+            f"truth has item ids such as {ids[0]!r}, but recommended has dtype {top.dtype} such as "
+            f"{top.flat[0]!r}; pass ids of the same kind in both (integers padded with -1, anything else padded with None)."
         )
     codes = vocabulary.encode(top.ravel()).reshape(top.shape).astype(np.int64)
     # -1 is padding even where a vocabulary holds it as an id.
@@ -370,7 +376,9 @@ def _top(recommended, k) -> np.ndarray:
     k = _positive_integer(k, "k")
     if not isinstance(recommended, np.ndarray):
         if not isinstance(recommended, Sequence) or len({len(row) for row in recommended}) > 1:
-            raise ValueError("recommended must be a rectangular (n_users, >= k) array; pad short rows with -1 or None.")
+            raise ValueError(
+                "recommended must be a rectangular (n_users, >= k) array; pad short rows with -1 or None."
+            )
         recommended = np.asarray(recommended, dtype=None if _all_integers(recommended) else object)
     if recommended.ndim != 2 or recommended.shape[1] < k:
         raise ValueError(
