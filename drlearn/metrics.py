@@ -17,7 +17,6 @@ What holds for all of them:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from numbers import Integral, Real
 from types import MappingProxyType
 
@@ -221,11 +220,8 @@ def coverage_at_k(recommended, k, n_items):
     """
     top = _top(recommended, k)
     n_items = _positive_integer(n_items, "n_items")
-    if top.dtype == object:
-        n_found = len(set(top.ravel().tolist()) - {None, -1})
-    else:
-        distinct = np.unique(top)
-        n_found = len(distinct) - int(distinct.dtype.kind in "iu" and -1 in distinct)
+    distinct = top.ravel() if top.dtype == object else np.unique(top)
+    n_found = len(set(distinct.tolist()) - {None, -1})
     if n_found > n_items:
         raise ValueError(
             f"recommended holds {n_found} distinct items, more than n_items={n_items}; pass the size of all."
@@ -314,10 +310,6 @@ class _RecommenderScorer:
         return METRICS[name](truth, recommended, self.k)
 
 
-SCORERS = MappingProxyType({name: make_scorer(name) for name in [*METRICS, "coverage"]})
-"""One scorer a metric, at k=10: ``scoring={"recall": SCORERS["recall"]}``, or ``dict(SCORERS)`` for all."""
-
-
 def _through_pipeline(estimator, X: Interactions):
     """Return the recommender at the end of a `Pipeline`, and X as it would reach it."""
     if hasattr(estimator, "recommend") or not hasattr(estimator, "steps"):
@@ -348,7 +340,7 @@ def _hits(truth, recommended, k) -> tuple[np.ndarray, np.ndarray]:
     hits = true_pairs[place] == pairs
     # np.unique returns the first place of a value: later repeats of a recommendation are no further hits.
     found = np.flatnonzero(hits)
-    _, first = np.unique(pairs.ravel()[found], return_index=True)
+    first = np.unique(pairs.ravel()[found], return_index=True)[1]
     once = np.zeros(hits.size, dtype=bool)
     once[found[first]] = True
     return once.reshape(hits.shape), np.bincount(true_pairs // n_items, minlength=n_users)
@@ -356,40 +348,35 @@ def _hits(truth, recommended, k) -> tuple[np.ndarray, np.ndarray]:
 
 def _encode(top: np.ndarray, vocabulary: Vocabulary) -> np.ndarray:
     """Turn recommended ids into item codes, -1 for padding and for items unknown to the truth."""
-    ids = vocabulary.ids
-    if ids.dtype.kind == "i" and top.dtype == object:
-        top = np.where(np.equal(top, None), -1, top)
-        if all(isinstance(value, Integral) for value in top.ravel().tolist()):
-            top = top.astype(np.int64)
-    if (ids.dtype.kind == "i") != (top.dtype.kind in "iu"):
-        raise TypeError(
-            f"truth has item ids such as {ids[0]!r}, but recommended has dtype {top.dtype} such as "
-            f"{top.flat[0]!r}; pass ids of the same kind in both (integers padded with -1, anything else padded with None)."
-        )
-    codes = vocabulary.encode(top.ravel()).reshape(top.shape).astype(np.int64)
-    # -1 is padding even where a vocabulary holds it as an id.
-    return np.where(top == -1, -1, codes) if top.dtype.kind == "i" else codes
+    codes = vocabulary.encode(top)
+    if (codes < 0).all():
+        # Nothing known at all is rarely bad luck: more often one side holds numbers and the other strings.
+        found, known = _kinds(top), _kinds(vocabulary.ids)
+        if found and found.isdisjoint(known):
+            raise TypeError(
+                f"truth holds item ids of type {', '.join(known)}, but recommended holds {', '.join(found)}; "
+                "pass ids of the same type in both (padded with -1 or None)."
+            )
+    return codes.astype(np.int64)
+
+
+def _kinds(ids: np.ndarray) -> set[str]:
+    values = [value for value in ids.ravel().tolist() if value is not None and value != -1]
+    return {"int" if isinstance(value, Integral) else type(value).__name__ for value in values}
 
 
 def _top(recommended, k) -> np.ndarray:
     """Validate the recommended lists and cut them to k columns."""
     k = _positive_integer(k, "k")
     if not isinstance(recommended, np.ndarray):
-        if not isinstance(recommended, Sequence) or len({len(row) for row in recommended}) > 1:
-            raise ValueError(
-                "recommended must be a rectangular (n_users, >= k) array; pad short rows with -1 or None."
-            )
-        recommended = np.asarray(recommended, dtype=None if _all_integers(recommended) else object)
+        # As objects: numpy would turn [1, "a"] into two strings, and fails on rows of several lengths.
+        recommended = np.asarray(recommended, dtype=object)
     if recommended.ndim != 2 or recommended.shape[1] < k:
         raise ValueError(
-            f"recommended must have the shape (n_users, at least k={k}); got {recommended.shape}. "
-            "Recommend at least k items (short rows padded) or pass a smaller k."
+            f"recommended must be a rectangular array of shape (n_users, at least k={k}); got shape "
+            f"{recommended.shape}. Recommend at least k items, pad short rows with -1 or None, or lower k."
         )
     return recommended[:, :k]
-
-
-def _all_integers(rows) -> bool:
-    return all(isinstance(value, Integral) for row in rows for value in row)
 
 
 def _positive_integer(value, name: str) -> int:
@@ -402,3 +389,7 @@ def _average(values: np.ndarray, n_truth: np.ndarray, per_user: bool):
     """Leave out the users without truth: NaN each, or not part of the mean."""
     judged = n_truth > 0
     return np.where(judged, values, np.nan) if per_user else float(values[judged].mean())
+
+
+SCORERS = MappingProxyType({name: make_scorer(name) for name in [*METRICS, "coverage"]})
+"""One scorer a metric, at k=10: ``scoring={"recall": SCORERS["recall"]}``, or ``dict(SCORERS)`` for all."""

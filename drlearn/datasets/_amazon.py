@@ -47,7 +47,7 @@ def fetch_amazon_books(*, min_user_events=10, data_home=None, download_if_missin
     bunch : sklearn.utils.Bunch
         ``interactions`` : Interactions
             One row a user, in time order (ties as in the file); ids are Amazon's, ``times`` seconds since
-            1970, ``weights`` the ratings (1 to 5). Items that the filter leaves without events are not part of it.
+            1970, ``weights`` the ratings (1 to 5). Items that the filter leaves without events are left out.
         ``name``, ``source``, ``DESCR`` : str
             The set, where it was read from, and what it is.
 

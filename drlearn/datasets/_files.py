@@ -74,9 +74,9 @@ def _published_md5(url: str) -> str:
 def missing(name: str, wanted, folders) -> OSError:
     """Build the error for data that stands nowhere and may not be downloaded."""
     return OSError(
-        f"{name} is not on this machine: none of {list(wanted)} in {[str(folder) for folder in folders]}. Allow "
-        "the download with download_if_missing=True, or name the folder that holds it in the environment "
-        "variable DRLEARN_DATA."
+        f"{name} is not on this machine: none of {list(wanted)} in {[str(folder) for folder in folders]}. "
+        "Allow the download with download_if_missing=True, or name the folder that holds it in the "
+        "environment variable DRLEARN_DATA."
     )
 
 

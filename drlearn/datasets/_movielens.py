@@ -77,7 +77,7 @@ def fetch_movielens(name="latest-small", *, data_home=None, download_if_missing=
     bunch : sklearn.utils.Bunch
         ``interactions`` : Interactions
             One row a user, in time order (ties as in the file). Ids are GroupLens' (int64), ``times`` seconds
-            since 1970 (where a parquet copy has none: the event's number in its row), ``weights`` the ratings.
+            since 1970 (an event's number in its row where a parquet copy has none), ``weights`` the ratings.
         ``titles`` : dict of item id to title
         ``genres`` : dict of item id to tuple of genres (empty where a parquet copy has none)
         ``name``, ``source``, ``DESCR`` : str
