@@ -1,4 +1,4 @@
-"""What callers hold (event tables, sequences, matrices) as flat arrays, with errors in the caller's own words."""
+"""What callers hold (event tables, sequences, matrices) as flat arrays, and the checks on what came in."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def read_frame(df: Any, user: str, item: str, time: str | None, weight: str | No
         frame = nw.from_native(df)
     except TypeError as error:
         raise TypeError(
-            f"df must be a dataframe that narwhals supports (pandas, polars, pyarrow, ...), got {type(df).__name__}"
+            f"df must be a dataframe (pandas, polars, pyarrow, ...), got {type(df).__name__}"
         ) from error
     wanted = [user, item]
     for name, default in ((time, "timestamp"), (weight, "weight")):
@@ -30,7 +30,8 @@ def read_frame(df: Any, user: str, item: str, time: str | None, weight: str | No
     absent = [name for name in wanted if name not in frame.columns]
     if absent:
         raise ValueError(
-            f"df lacks the column(s) {absent}; it has {list(frame.columns)}. Name yours with user=, item=, time=, weight="
+            f"df lacks the column(s) {absent}, it has {frame.columns}; "
+            "name yours: Interactions.from_frame(df, user=..., item=..., time=..., weight=...)"
         )
     frame = frame.select(list(dict.fromkeys(wanted)))
     if isinstance(frame, nw.LazyFrame):
@@ -43,10 +44,13 @@ def read_frame(df: Any, user: str, item: str, time: str | None, weight: str | No
 
 
 def _column(series: Any, name: str) -> np.ndarray:
-    n_nulls = series.null_count()
+    n_nulls, values = series.null_count(), None
+    if not n_nulls:  # polars counts no NaN among the nulls
+        values = series.to_numpy()
+        n_nulls = int(np.isnan(values).sum()) if values.dtype.kind == "f" else 0
     if n_nulls:
         raise ValueError(f"column {name!r} holds {n_nulls} missing value(s); drop or fill these events first")
-    return series.to_numpy()
+    return values
 
 
 def read_sequences(sequences: Any) -> tuple[np.ndarray, np.ndarray]:
@@ -83,7 +87,13 @@ def read_matrix(X: Any) -> sparse.csr_array:
     if X.dtype.kind not in "biuf":
         raise TypeError(f"X must hold real numbers, got dtype {X.dtype}")
     if X.ndim != 2:
-        raise ValueError(f"X must be a two-dimensional (n_users, n_items) matrix, got shape {X.shape}")
+        raise ValueError(
+            f"X must be a two-dimensional (n_users, n_items) matrix, got shape {X.shape}; "
+            "pass one history as a list of one sequence"
+        )
+    for n, what in zip(X.shape, ("sample", "feature"), strict=True):
+        if n == 0:
+            raise ValueError(f"X has 0 {what}(s) (shape={X.shape}) while a minimum of 1 is required.")
     matrix = sparse.csr_array(X, copy=True)
     matrix.sum_duplicates()
     matrix.eliminate_zeros()

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable
-from itertools import repeat
+from itertools import count, repeat
 from typing import Any
 
 import numpy as np
@@ -55,6 +56,24 @@ def _span(ids: np.ndarray) -> tuple[int, int]:
     """Smallest id and the width of the range, in Python integers, which do not overflow."""
     low = int(ids.min())
     return low, int(ids.max()) - low + 1
+
+
+def _factorize_objects(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return distinct ids and codes: numbered in one pass over a dict, then the few distinct ones sorted."""
+    index = defaultdict(count().__next__)
+    try:
+        codes = np.fromiter(map(index.__getitem__, values.tolist()), dtype=np.int32, count=len(values))
+    except TypeError as error:
+        raise TypeError(f"values must hold hashable ids (numbers, strings, ...): {error}") from error
+    ids = list(index)
+    _check_ids(ids, "values")
+    try:
+        order = sorted(range(len(ids)), key=ids.__getitem__)
+    except TypeError:  # no order among them: first appearance it is
+        order = range(len(ids))
+    rank = np.empty(len(ids), dtype=np.int32)
+    rank[order] = np.arange(len(ids), dtype=np.int32)
+    return np.fromiter((ids[i] for i in order), dtype=object, count=len(ids)), rank[codes]
 
 
 class Vocabulary:
@@ -142,14 +161,8 @@ class Vocabulary:
         if values.ndim != 1:
             raise ValueError(f"values must be one-dimensional, got shape {values.shape}")
         if values.dtype == object:
-            index = _index_of(values, "values")
-            _check_ids(list(index), "values")
-            try:
-                ids = sorted(index)
-            except TypeError:
-                ids = list(index)
-            vocabulary = cls._trusted(np.fromiter(ids, dtype=object, count=len(ids)))
-            return vocabulary, vocabulary.encode(values)
+            ids, codes = _factorize_objects(values)
+            return cls._trusted(ids), codes
         if len(values) == 0:
             return cls(values), np.empty(0, dtype=np.int32)
         low, span = _span(values)

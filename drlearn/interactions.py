@@ -9,7 +9,6 @@ import numpy as np
 from scipy import sparse
 
 from drlearn._readers import (
-    check_instant,
     check_integers,
     check_times,
     check_weights,
@@ -18,16 +17,18 @@ from drlearn._readers import (
     read_matrix,
     read_sequences,
 )
+from drlearn._rows import RaggedRows, offsets
 from drlearn._vocabulary import Vocabulary, as_ids
 
 __all__ = ["Interactions", "Vocabulary", "as_interactions"]
 
 
-class Interactions:
+class Interactions(RaggedRows):
     """Immutable ragged rows: one row is one user, its events in time order.
 
-    Scikit-learn slices X by rows, so whatever belongs to an event lives in here: cross-validation, grid search and
-    ``train_test_split`` hand out whole users and never cut through one.
+    Scikit-learn slices X by rows, so whatever belongs to an event lives in here: cross-validation, grid
+    search and ``train_test_split`` hand out whole users and never cut through one. Indexing takes rows:
+    ``X[3]`` is the item ids of one user; ``X[3:5]``, ``X[[3, 4]]`` and ``X[mask]`` are Interactions.
 
     Parameters
     ----------
@@ -71,7 +72,7 @@ class Interactions:
     array(['milk', 'tea'], dtype=object)
     """
 
-    __slots__ = ("_user_rows", "indptr", "item_vocabulary", "items", "times", "user_ids", "weights")
+    __slots__ = ()
     ndim = 2
 
     def __init__(
@@ -104,29 +105,6 @@ class Interactions:
                 )
         self._set(indptr, items.astype(np.int32), item_vocabulary, user_ids, times, weights)
 
-    def _set(self, *values) -> None:
-        names = ("indptr", "items", "item_vocabulary", "user_ids", "times", "weights")
-        for name, value in zip(names, values, strict=True):
-            if isinstance(value, np.ndarray):
-                value.setflags(write=False)
-            object.__setattr__(self, name, value)
-        object.__setattr__(self, "_user_rows", None)
-
-    @classmethod
-    def _trusted(cls, *values) -> Interactions:
-        """Make an instance of arrays that are known to fit, without copies or checks."""
-        X = cls.__new__(cls)
-        X._set(*values)
-        return X
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        raise AttributeError(f"Interactions is immutable: {name} cannot be set")
-
-    def __reduce__(self):
-        return Interactions._trusted, (
-            self.indptr, self.items, self.item_vocabulary, self.user_ids, self.times, self.weights
-        )  # fmt: skip
-
     # ------------------------------------------------------------------ ways in
 
     @classmethod
@@ -151,8 +129,8 @@ class Interactions:
         user, item : str
             Columns of ids, without missing values.
         time, weight : str or None
-            Columns of times (numbers or datetimes) and weights. The default columns may be absent; None leaves a
-            column unread.
+            Columns of times (numbers or datetimes) and weights. The default columns may be absent; None
+            leaves a column unread.
 
         Returns
         -------
@@ -179,7 +157,7 @@ class Interactions:
         vocabulary, codes = Vocabulary.from_values(items)
         times, weights = check_times(times, len(codes)), check_weights(weights, len(codes))
         order = np.lexsort((user_codes,) if times is None else (times, user_codes))
-        indptr = np.append(0, np.cumsum(np.bincount(user_codes, minlength=len(user_vocabulary))))
+        indptr = offsets(np.bincount(user_codes, minlength=len(user_vocabulary)))
         times, weights = (None if a is None else a[order] for a in (times, weights))
         return cls(
             indptr,
@@ -215,7 +193,13 @@ class Interactions:
         TypeError
             If `sequences` is not a sequence of sequences (a single history must be wrapped in a list).
         ValueError
-            If there is no sequence, no event to take a vocabulary from, or an id that `item_vocabulary` lacks.
+            If there is no sequence, no event to take a vocabulary from, or an id that is unknown to
+            `item_vocabulary`.
+
+        Examples
+        --------
+        >>> Interactions.from_sequences([[5, 9, 5], []]).lengths
+        array([3, 0])
         """
         flat, lengths = read_sequences(sequences)
         if item_vocabulary is None:
@@ -227,20 +211,19 @@ class Interactions:
             if (codes < 0).any():
                 unknown = Vocabulary.from_values(flat[codes < 0])[0].ids.tolist()
                 raise ValueError(
-                    f"sequences hold {len(unknown)} item id(s) that item_vocabulary lacks: {listed(unknown, 5)}; "
+                    f"sequences hold {len(unknown)} id(s) unknown to item_vocabulary: {listed(unknown, 5)}; "
                     "drop them, or build without a vocabulary and call reindex"
                 )
         else:
             codes = flat  # the constructor says what is wrong with the vocabulary
-        indptr = np.append(0, np.cumsum(lengths, dtype=np.int64))
-        return cls(indptr, codes, item_vocabulary=item_vocabulary, user_ids=user_ids)
+        return cls(offsets(lengths), codes, item_vocabulary=item_vocabulary, user_ids=user_ids)
 
     @classmethod
     def from_matrix(cls, X: Any, *, item_ids: Any = None, user_ids: Any = None) -> Interactions:
         """Read a matrix of weights, scipy sparse or dense, of shape (n_users, n_items).
 
-        A matrix knows no order: the non-zero entries of a row become events in the order of the columns, and the
-        values become weights. Use it with encoders and recommenders to which order means nothing.
+        A matrix knows no order: the non-zero entries of a row become events in the order of the columns, and
+        the values become weights. Use it with encoders and recommenders to which order means nothing.
 
         Parameters
         ----------
@@ -260,13 +243,15 @@ class Interactions:
             If entries are not numbers.
         ValueError
             If `X` is not two-dimensional, is empty, or holds NaN, infinite or negative values.
+
+        Examples
+        --------
+        >>> X = Interactions.from_matrix([[0, 2.5, 1], [1, 0, 0]], item_ids=["a", "b", "c"])
+        >>> X[0], X.weights
+        (array(['b', 'c'], dtype=object), array([2.5, 1. , 1. ], dtype=float32))
         """
         matrix = read_matrix(X)
-        n_users, n_items = matrix.shape
-        if n_users == 0:
-            raise ValueError(f"X has 0 sample(s) (shape={matrix.shape}) while a minimum of 1 is required.")
-        if n_items == 0:
-            raise ValueError(f"X has 0 feature(s) (shape={matrix.shape}) while a minimum of 1 is required.")
+        n_items = matrix.shape[1]
         vocabulary = Vocabulary(np.arange(n_items) if item_ids is None else item_ids)
         if len(vocabulary) != n_items:
             raise ValueError(f"item_ids has {len(vocabulary)} ids, but X has {n_items} columns")
@@ -297,11 +282,6 @@ class Interactions:
         return len(self.items)
 
     @property
-    def lengths(self) -> np.ndarray:
-        """Number of events of every row."""
-        return np.diff(self.indptr)
-
-    @property
     def item_ids(self) -> np.ndarray:
         """Item ids in the order of their codes."""
         return self.item_vocabulary.ids
@@ -311,9 +291,6 @@ class Interactions:
         """Type of the item codes."""
         return self.items.dtype
 
-    def __len__(self) -> int:
-        return len(self.indptr) - 1
-
     def __repr__(self) -> str:
         extra = "" if self.times is None else f", times={self.times.dtype}"
         extra += "" if self.weights is None else ", weighted"
@@ -321,209 +298,33 @@ class Interactions:
             f"Interactions(n_users={self.n_users}, n_items={self.n_items}, n_events={self.n_events}{extra})"
         )
 
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, Interactions):
-            return NotImplemented
-        names = ("indptr", "items", "user_ids", "times", "weights")
-        pairs = [(getattr(self, name), getattr(other, name)) for name in names]
-        same = all(a is b or (a is not None and b is not None and np.array_equal(a, b)) for a, b in pairs)
-        return same and self.item_vocabulary == other.item_vocabulary
-
-    __hash__ = None
-
     def __array__(self, dtype=None, copy=None):
         raise TypeError(
             "Interactions is ragged and not an array; X.to_csr() gives the matrix of event counts"
         )
-
-    # ------------------------------------------------------------------ rows
-
-    def __getitem__(self, key: Any) -> Any:
-        if isinstance(key, tuple):  # scikit-learn asks for X[rows, ...]
-            if len(key) != 2 or not (
-                key[1] is Ellipsis or (isinstance(key[1], slice) and key[1] == slice(None))
-            ):
-                raise IndexError(
-                    f"Interactions is indexed by rows only, X[rows] or X[rows, ...], got X[{key!r}]"
-                )
-            key = key[0]
-        if isinstance(key, (int, np.integer)) and not isinstance(key, (bool, np.bool_)):
-            if not -len(self) <= key < len(self):
-                raise IndexError(f"row {key} is out of range for {len(self)} rows")
-            start, stop = self.indptr[int(key) % len(self)], self.indptr[int(key) % len(self) + 1]
-            return self.item_vocabulary.decode(self.items[start:stop])
-        rows = _row_numbers(key, len(self))
-        return self._gather(self.indptr[rows], self.lengths[rows], self.user_ids[rows])
-
-    def _gather(self, starts: np.ndarray, lengths: np.ndarray, user_ids: np.ndarray) -> Interactions:
-        """Return rows made of the events ``starts[i]:starts[i] + lengths[i]``."""
-        indptr = np.append(0, np.cumsum(lengths))
-        events = np.arange(indptr[-1]) + np.repeat(starts - indptr[:-1], lengths)
-        return self._take(indptr, events, user_ids)
-
-    def _take(self, indptr: np.ndarray, events: np.ndarray, user_ids: np.ndarray) -> Interactions:
-        times, weights = (None if a is None else a[events] for a in (self.times, self.weights))
-        return Interactions._trusted(
-            indptr, self.items[events], self.item_vocabulary, user_ids, times, weights
-        )
-
-    def rows_of(self, user_ids: Any) -> np.ndarray:
-        """Return the row numbers of user ids.
-
-        Parameters
-        ----------
-        user_ids : array-like
-            Ids among ``X.user_ids``.
-
-        Returns
-        -------
-        rows : ndarray of the same shape, int64
-
-        Raises
-        ------
-        ValueError
-            If an id is unknown (up to ten are listed), or if ids of the rows repeat.
-        """
-        if self._user_rows is None:
-            try:
-                object.__setattr__(self, "_user_rows", Vocabulary(self.user_ids))
-            except ValueError as error:
-                raise ValueError(f"rows cannot be looked up by user id: {error}") from error
-        user_ids = as_ids(user_ids, "user_ids")
-        rows = self._user_rows.encode(user_ids).astype(np.int64)
-        if (rows < 0).any():
-            unknown = list(dict.fromkeys(user_ids[rows < 0].tolist()))
-            raise ValueError(f"{len(unknown)} unknown user id(s): {listed(unknown, 10)}")
-        return rows
-
-    def drop_empty(self, min_events: int = 1) -> Interactions:
-        """Return the rows that have at least `min_events` events."""
-        return self[self.lengths >= min_events]
-
-    # ------------------------------------------------------------------ events
-
-    def split(
-        self, fraction: float | None = None, *, last: int | None = None, before: Any = None
-    ) -> tuple[Interactions, Interactions]:
-        """Cut every row in two, by exactly one rule.
-
-        Parameters
-        ----------
-        fraction : float in (0, 1), default=0.5 where no other rule is given
-            The first ``floor(n * fraction)`` of a row's n events are history.
-        last : int, default=None
-            The last so many events are truth; a shorter row has an empty history.
-        before : number or datetime, default=None
-            Events before that time are history, the others truth.
-
-        Returns
-        -------
-        history, truth : Interactions
-            Both with the rows of X, possibly empty ones; joined row by row they are X.
-
-        Raises
-        ------
-        ValueError
-            If more than one rule is given, or a rule's value is out of range, or there are no times.
-        TypeError
-            If `before` cannot be compared with the times.
-        """
-        if sum(rule is not None for rule in (fraction, last, before)) > 1:
-            raise ValueError(
-                f"split takes one rule, got fraction={fraction!r}, last={last!r}, before={before!r}"
-            )
-        lengths = self.lengths
-        if last is not None:
-            n_history = np.maximum(lengths - _positive(last, "last"), 0)
-        elif before is not None:
-            n_before = np.append(0, np.cumsum(self.times < check_instant(before, self.times)))
-            n_history = n_before[self.indptr[1:]] - n_before[self.indptr[:-1]]
-        else:
-            fraction = 0.5 if fraction is None else fraction
-            if isinstance(fraction, bool) or not isinstance(fraction, (int, float)) or not 0 < fraction < 1:
-                raise ValueError(f"fraction must be a number between 0 and 1, got {fraction!r}")
-            # the small term keeps 0.29 of 100 events at 29: the product is 28.999...
-            n_history = np.floor(lengths * fraction + 1e-9).astype(np.int64)
-        starts = self.indptr[:-1]
-        history = self._gather(starts, n_history, self.user_ids)
-        return history, self._gather(starts + n_history, lengths - n_history, self.user_ids)
-
-    def tail(self, n: int) -> Interactions:
-        """Return the last `n` events of every row."""
-        lengths = np.minimum(self.lengths, _positive(n, "n"))
-        return self._gather(self.indptr[1:] - lengths, lengths, self.user_ids)
-
-    def keep(self, mask: Any) -> Interactions:
-        """Return the events where the boolean `mask` of shape (n_events,) holds; rows stay, and may be empty."""
-        mask = np.asarray(mask)
-        if mask.dtype != bool or mask.shape != (self.n_events,):
-            raise ValueError(
-                f"mask must be boolean of shape ({self.n_events},), one an event, got {mask.dtype} {mask.shape}"
-            )
-        indptr = np.append(0, np.cumsum(mask))[self.indptr]
-        return self._take(indptr, np.flatnonzero(mask), self.user_ids)
-
-    def reindex(self, item_vocabulary: Vocabulary) -> tuple[Interactions, np.ndarray]:
-        """Return the events over another vocabulary, and the ids that had to be left out.
-
-        Parameters
-        ----------
-        item_vocabulary : Vocabulary
-            For instance that of the training data.
-
-        Returns
-        -------
-        X : Interactions
-            The same rows without events of unknown items.
-        dropped : ndarray
-            The unknown item ids that had events here.
-        """
-        if item_vocabulary is self.item_vocabulary:
-            return self, self.item_ids[:0]
-        codes = item_vocabulary.encode(self.item_ids)
-        codes = codes[self.items] if len(codes) else self.items
-        known = codes >= 0
-        dropped = self.item_ids[np.unique(self.items[~known])]
-        X = self if known.all() else self.keep(known)
-        values = X.indptr, codes[known], item_vocabulary, X.user_ids, X.times, X.weights
-        return Interactions._trusted(*values), dropped
 
     def item_counts(self) -> np.ndarray:
         """Return the number of events of every item, int64."""
         return np.bincount(self.items, minlength=self.n_items).astype(np.int64)
 
     def to_csr(self) -> sparse.csr_array:
-        """Return the (n_users, n_items) matrix of event counts, float32."""
+        """Return the matrix of event counts.
+
+        Returns
+        -------
+        matrix : csr_array of shape (n_users, n_items), float32
+            How often each user met each item; times and weights are left behind.
+
+        Examples
+        --------
+        >>> Interactions.from_sequences([["a", "b", "a"], ["b"]]).to_csr().toarray()
+        array([[2., 1.],
+               [0., 1.]], dtype=float32)
+        """
         ones = np.ones(self.n_events, dtype=np.float32)
         matrix = sparse.csr_array((ones, self.items, self.indptr), shape=self.shape, copy=True)
         matrix.sum_duplicates()
         return matrix
-
-
-def _positive(value: Any, name: str) -> int:
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
-        raise ValueError(f"{name} must be a positive integer, got {value!r}")
-    return int(value)
-
-
-def _row_numbers(key: Any, n_rows: int) -> np.ndarray:
-    """Return row numbers of a slice, a boolean mask or an array of integers."""
-    if isinstance(key, slice):
-        return np.arange(n_rows)[key]
-    rows = np.asarray(key)
-    if rows.size == 0 and rows.dtype != bool:
-        rows = rows.astype(np.int64)
-    if rows.ndim != 1 or rows.dtype.kind not in "biu":
-        raise IndexError(
-            f"rows must be an integer, a slice, or a 1-D array of integers or booleans, got {key!r}"
-        )
-    if rows.dtype == bool:
-        if len(rows) != n_rows:
-            raise IndexError(f"the boolean mask has {len(rows)} entries, but there are {n_rows} rows")
-        return np.flatnonzero(rows)
-    if rows.size and not (-n_rows <= rows.min() and rows.max() < n_rows):
-        raise IndexError(f"row numbers {rows.min()}..{rows.max()} are out of range for {n_rows} rows")
-    return rows.astype(np.int64)
 
 
 def as_interactions(X: Any) -> Interactions:
@@ -531,10 +332,10 @@ def as_interactions(X: Any) -> Interactions:
 
     Parameters
     ----------
-    X : Interactions, dataframe, {sparse matrix, ndarray} of shape (n_users, n_items), or sequence of sequences
-        Dataframes are event tables (:meth:`Interactions.from_frame` with its default columns), matrices hold weights
-        and know no order (:meth:`Interactions.from_matrix`), anything else is one item-id sequence a user
-        (:meth:`Interactions.from_sequences`).
+    X : Interactions, dataframe, sparse matrix, ndarray, or sequence of sequences
+        Dataframes are event tables (:meth:`Interactions.from_frame` with its default columns), matrices of
+        shape (n_users, n_items) hold weights and know no order (:meth:`Interactions.from_matrix`), anything
+        else is one item-id sequence a user (:meth:`Interactions.from_sequences`).
 
     Returns
     -------

@@ -1,0 +1,288 @@
+"""Ragged rows with their columns of events: how they are indexed, cut, compared and pickled."""
+
+from __future__ import annotations
+
+from numbers import Real
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from drlearn._readers import check_instant, listed
+from drlearn._vocabulary import Vocabulary, as_ids
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+_FIELDS = ("indptr", "items", "item_vocabulary", "user_ids", "times", "weights")
+
+
+def offsets(lengths: np.ndarray) -> np.ndarray:
+    """Return where rows of these lengths start and end in one array: 0, then the running sum, int64."""
+    indptr = np.zeros(len(lengths) + 1, dtype=np.int64)
+    np.cumsum(lengths, out=indptr[1:])
+    return indptr
+
+
+class RaggedRows:
+    """The machinery of :class:`~drlearn.Interactions`: immutable rows, sliced without a loop over them."""
+
+    __slots__ = ("_user_rows", "indptr", "item_vocabulary", "items", "times", "user_ids", "weights")
+
+    def _set(self, *values) -> None:
+        for name, value in zip(_FIELDS, values, strict=True):
+            if isinstance(value, np.ndarray):
+                value.setflags(write=False)
+            object.__setattr__(self, name, value)
+        object.__setattr__(self, "_user_rows", None)
+
+    @classmethod
+    def _trusted(cls, *values) -> Any:
+        """Make an instance of fields that are known to fit, without copies or checks."""
+        X = cls.__new__(cls)
+        X._set(*values)
+        return X
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        raise AttributeError(f"{type(self).__name__} is immutable: {name} cannot be set")
+
+    def __reduce__(self):
+        return type(self)._trusted, tuple(getattr(self, name) for name in _FIELDS)
+
+    def __len__(self) -> int:
+        return len(self.indptr) - 1
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """Number of events of every row."""
+        return np.diff(self.indptr)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, type(self)):
+            return NotImplemented
+        pairs = [(getattr(self, name), getattr(other, name)) for name in _FIELDS if name != "item_vocabulary"]
+        same = all(a is b or (a is not None and b is not None and np.array_equal(a, b)) for a, b in pairs)
+        return same and self.item_vocabulary == other.item_vocabulary
+
+    __hash__ = None
+
+    # ------------------------------------------------------------------ rows
+
+    def __getitem__(self, key: Any) -> Any:
+        if isinstance(key, tuple):  # scikit-learn asks for X[rows, ...]
+            if len(key) != 2 or not (key[1] is Ellipsis or _is_full(key[1])):
+                raise IndexError(f"only rows are indexed, as X[rows] or X[rows, ...]; got X[{key!r}]")
+            key = key[0]
+        if isinstance(key, (int, np.integer)) and not isinstance(key, (bool, np.bool_)):
+            if not -len(self) <= key < len(self):
+                raise IndexError(f"row {key} is out of range for {len(self)} rows")
+            row = int(key) % len(self)
+            return self.item_vocabulary.decode(self.items[self.indptr[row] : self.indptr[row + 1]])
+        rows = _row_numbers(key, len(self))
+        return self._gather(self.indptr[rows], self.lengths[rows], self.user_ids[rows])
+
+    def _gather(self, starts: np.ndarray, lengths: np.ndarray, user_ids: np.ndarray) -> Any:
+        """Return rows made of the events ``starts[i]:starts[i] + lengths[i]``."""
+        indptr = offsets(lengths)
+        events = np.arange(indptr[-1]) + np.repeat(starts - indptr[:-1], lengths)
+        return self._take(indptr, events, user_ids)
+
+    def _take(self, indptr: np.ndarray, events: np.ndarray, user_ids: np.ndarray) -> Any:
+        times, weights = (None if a is None else a[events] for a in (self.times, self.weights))
+        values = indptr, self.items[events], self.item_vocabulary, user_ids, times, weights
+        return type(self)._trusted(*values)
+
+    def rows_of(self, user_ids: Any) -> np.ndarray:
+        """Return the row numbers of user ids.
+
+        Parameters
+        ----------
+        user_ids : array-like
+            Ids among ``X.user_ids``.
+
+        Returns
+        -------
+        rows : ndarray of the same shape, int64
+            ``X[rows]`` are the rows of these users.
+
+        Raises
+        ------
+        ValueError
+            If an id is unknown (up to ten are listed), or if ids of the rows repeat.
+        """
+        if self._user_rows is None:
+            try:
+                object.__setattr__(self, "_user_rows", Vocabulary(self.user_ids))
+            except ValueError as error:
+                raise ValueError(f"rows cannot be looked up by user id: {error}") from error
+        user_ids = as_ids(user_ids, "user_ids")
+        rows = self._user_rows.encode(user_ids).astype(np.int64)
+        if (rows < 0).any():
+            unknown = list(dict.fromkeys(user_ids[rows < 0].tolist()))
+            raise ValueError(f"{len(unknown)} unknown user id(s): {listed(unknown, 10)}")
+        return rows
+
+    def drop_empty(self, min_events: int = 1) -> Self:
+        """Leave out rows with too few events.
+
+        Parameters
+        ----------
+        min_events : int, default=1
+            What a row needs to stay.
+
+        Returns
+        -------
+        X : Interactions
+            The rows with at least `min_events` events.
+        """
+        return self[self.lengths >= min_events]
+
+    # ------------------------------------------------------------------ events
+
+    def split(
+        self, fraction: float | None = None, *, last: int | None = None, before: Any = None
+    ) -> tuple[Self, Self]:
+        """Cut every row in two, by exactly one rule.
+
+        Parameters
+        ----------
+        fraction : float in (0, 1), default=0.5 where no other rule is given
+            The first ``floor(n * fraction)`` of a row's n events are history.
+        last : int, default=None
+            The last so many events are truth; a shorter row has an empty history.
+        before : number or datetime, default=None
+            Events before that time are history, the others truth.
+
+        Returns
+        -------
+        history, truth : Interactions
+            Both with the rows of X, possibly empty ones; joined row by row they are X.
+
+        Raises
+        ------
+        ValueError
+            If more than one rule is given, or a rule's value is out of range, or there are no times.
+        TypeError
+            If `before` cannot be compared with the times.
+
+        Examples
+        --------
+        >>> from drlearn.interactions import Interactions
+        >>> history, truth = Interactions.from_sequences([[1, 2, 3], [4]]).split(last=1)
+        >>> history[0], truth[0], history[1], truth[1]
+        (array([1, 2]), array([3]), array([], dtype=int64), array([4]))
+        """
+        if sum(rule is not None for rule in (fraction, last, before)) > 1:
+            raise ValueError(
+                f"split takes one rule, got fraction={fraction!r}, last={last!r}, before={before!r}"
+            )
+        lengths = self.lengths
+        if last is not None:
+            n_history = np.maximum(lengths - _positive(last, "last"), 0)
+        elif before is not None:
+            n_before = offsets(self.times < check_instant(before, self.times))
+            n_history = n_before[self.indptr[1:]] - n_before[self.indptr[:-1]]
+        else:
+            fraction = 0.5 if fraction is None else fraction
+            if not isinstance(fraction, Real) or not 0 < fraction < 1:
+                raise ValueError(f"fraction must be a number between 0 and 1, got {fraction!r}")
+            # the small term keeps 0.29 of 100 events at 29: the product is 28.999...
+            n_history = np.floor(lengths * fraction + 1e-9).astype(np.int64)
+        starts = self.indptr[:-1]
+        history = self._gather(starts, n_history, self.user_ids)
+        return history, self._gather(starts + n_history, lengths - n_history, self.user_ids)
+
+    def tail(self, n: int) -> Self:
+        """Cut every row to its end.
+
+        Parameters
+        ----------
+        n : int
+            At least 1.
+
+        Returns
+        -------
+        X : Interactions
+            The same rows with at most their last `n` events.
+        """
+        lengths = np.minimum(self.lengths, _positive(n, "n"))
+        return self._gather(self.indptr[1:] - lengths, lengths, self.user_ids)
+
+    def keep(self, mask: Any) -> Self:
+        """Choose events.
+
+        Parameters
+        ----------
+        mask : array-like of bool, shape (n_events,)
+            Which events stay.
+
+        Returns
+        -------
+        X : Interactions
+            The same rows, possibly empty ones, over the same vocabulary.
+
+        Examples
+        --------
+        >>> from drlearn.interactions import Interactions
+        >>> X = Interactions.from_matrix([[5, 1, 4], [2, 0, 0]])
+        >>> X.keep(X.weights >= 4).lengths
+        array([2, 0])
+        """
+        mask, shape = np.asarray(mask), self.items.shape
+        if mask.dtype != bool or mask.shape != shape:
+            raise ValueError(f"mask must be boolean of shape {shape}, got {mask.dtype} of shape {mask.shape}")
+        return self._take(offsets(mask)[self.indptr], np.flatnonzero(mask), self.user_ids)
+
+    def reindex(self, item_vocabulary: Vocabulary) -> tuple[Self, np.ndarray]:
+        """Return the events over another vocabulary, and the ids that had to be left out.
+
+        Parameters
+        ----------
+        item_vocabulary : Vocabulary
+            For instance that of the training data.
+
+        Returns
+        -------
+        X : Interactions
+            The same rows without events of unknown items.
+        dropped : ndarray
+            The unknown item ids that had events here.
+        """
+        if item_vocabulary is self.item_vocabulary:
+            return self, self.item_ids[:0]
+        codes = item_vocabulary.encode(self.item_ids)
+        codes = codes[self.items] if len(codes) else self.items
+        known = codes >= 0
+        dropped = self.item_ids[np.unique(self.items[~known])]
+        X = self if known.all() else self.keep(known)
+        values = X.indptr, codes[known], item_vocabulary, X.user_ids, X.times, X.weights
+        return type(self)._trusted(*values), dropped
+
+
+def _positive(value: Any, name: str) -> int:
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
+        raise ValueError(f"{name} must be a positive integer, got {value!r}")
+    return int(value)
+
+
+def _is_full(key: Any) -> bool:
+    return isinstance(key, slice) and key == slice(None)
+
+
+def _row_numbers(key: Any, n_rows: int) -> np.ndarray:
+    """Return row numbers of a slice, a boolean mask or an array of integers."""
+    if isinstance(key, slice):
+        return np.arange(n_rows)[key]
+    rows = np.asarray(key)
+    if rows.size == 0 and rows.dtype != bool:
+        rows = rows.astype(np.int64)
+    if rows.ndim != 1 or rows.dtype.kind not in "biu":
+        raise IndexError(
+            f"rows must be an integer, a slice, or a 1-D array of integers or booleans, got {key!r}"
+        )
+    if rows.dtype == bool:
+        if len(rows) != n_rows:
+            raise IndexError(f"the boolean mask has {len(rows)} entries, but there are {n_rows} rows")
+        return np.flatnonzero(rows)
+    if rows.size and not (-n_rows <= rows.min() and rows.max() < n_rows):
+        raise IndexError(f"row numbers {rows.min()}..{rows.max()} are out of range for {n_rows} rows")
+    return rows.astype(np.int64)
