@@ -1,0 +1,32 @@
+"""Open-addressing hash tables as plain arrays, for kernels that sum by sparse keys."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from drlearn._runtime import jit
+
+EMPTY = -1
+_PRIME, _MULTIPLIER = 2147483629, 1640531527  # their product stays below 2**63
+
+
+@jit
+def find_slot(keys, key):
+    """Return the slot of a non-negative `key` in `keys`: its own, or the empty one where it belongs.
+
+    `keys` is an integer array whose length is a power of two and which always has an empty slot.
+    """
+    mask = keys.shape[0] - 1
+    slot = (((np.int64(key) % _PRIME) * _MULTIPLIER) >> 16) & mask
+    while keys[slot] != EMPTY and keys[slot] != key:
+        slot = (slot + 1) & mask
+    return slot
+
+
+@jit
+def table_size(n):
+    """Return the power of two that keeps a table of `n` keys at most half full."""
+    size = 16
+    while size < 2 * n:
+        size *= 2
+    return size

@@ -1,0 +1,57 @@
+"""Thread budget, random streams and the numba cache switch: how work is run, never what it computes."""
+
+from __future__ import annotations
+
+import os
+from concurrent.futures import ThreadPoolExecutor
+
+import joblib
+import numba
+import numpy as np
+
+_CACHE = os.environ.get("DRLEARN_NUMBA_CACHE", "1").lower() not in ("0", "false", "no")
+
+# Kernels run serially and without the GIL on our own threads: numba's parallel layers abort the
+# process when two Python threads enter them at once.
+jit = numba.njit(nogil=True, cache=_CACHE)
+
+# Sums may be reordered (vectorised) and fused, but infinities stay infinities.
+fast_jit = numba.njit(nogil=True, cache=_CACHE, fastmath={"reassoc", "contract", "nsz", "arcp"})
+
+
+def effective_n_threads(n_jobs):
+    """Return the number of threads `n_jobs` stands for.
+
+    None means all the cores this process may use, or what ``OMP_NUM_THREADS`` grants (joblib
+    sets it in its workers, which keeps a parallel grid search from oversubscribing); negative
+    numbers count back from the cores as in scikit-learn.
+    """
+    if n_jobs is None:
+        granted = os.environ.get("OMP_NUM_THREADS", "").split(",")[0]
+        return min(int(granted), joblib.cpu_count()) if granted.isdigit() and int(granted) else joblib.cpu_count()
+    if n_jobs < 0:
+        return max(1, joblib.cpu_count() + 1 + n_jobs)
+    return n_jobs
+
+
+def run_blocks(function, bounds, n_threads):
+    """Call ``function(start, stop)`` for every consecutive pair in `bounds`; return the results in order.
+
+    Blocks are the same for any number of threads, and each owns its output rows, so results
+    do not depend on `n_threads`.
+    """
+    pairs = list(zip(bounds[:-1], bounds[1:], strict=True))
+    if n_threads == 1 or len(pairs) <= 1:
+        return [function(start, stop) for start, stop in pairs]
+    with ThreadPoolExecutor(min(n_threads, len(pairs)), thread_name_prefix="drlearn") as pool:
+        return list(pool.map(lambda pair: function(*pair), pairs))
+
+
+def even_bounds(n, block):
+    """Return the bounds of blocks of `block` rows over ``range(n)``."""
+    return np.append(np.arange(0, n, block), n) if n else np.zeros(1, dtype=np.int64)
+
+
+def stream(seed, *key):
+    """Return a numpy generator of its own for `key` (round, epoch, batch ...) under an integer seed."""
+    return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=key))

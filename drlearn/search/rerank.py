@@ -1,0 +1,256 @@
+"""From paths to items: union of candidates, their scores, and the k best.
+
+Paper: section 3.4. The items on a user's paths are ordered by the softmax. Each kernel serves one
+user; one loop over users calls them.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from drlearn._hashing import EMPTY, find_slot, table_size
+from drlearn._runtime import even_bounds, fast_jit, jit, run_blocks
+from drlearn.search.beam import beam_scratch, beam_search
+from drlearn.structure.paths import NO_PATH
+
+_BLOCK = 256
+
+
+class Catalogue(NamedTuple):
+    """What ordering needs to know of the items.
+
+    Attributes
+    ----------
+    vectors : ndarray of shape (n_items, dim), float32
+        Item vectors whose inner product with a user vector is the softmax logit.
+    paths : ndarray of shape (n_items, J), int64
+        The items' path codes.
+    allowed : ndarray of shape (n_items,), bool
+        Items that may be recommended in this call.
+    path_weight : float
+        Weight of the log probability of an item's retrieved paths beside the logit.
+    """
+
+    vectors: np.ndarray
+    paths: np.ndarray
+    allowed: np.ndarray
+    path_weight: float
+
+
+@jit
+def find_path(index, code):
+    """Return the place of a path in a `PathIndex`, -1 where no item lies on it."""
+    place = np.searchsorted(index.codes, code)
+    if place < index.codes.shape[0] and index.codes[place] == code:
+        return place
+    return -1
+
+
+@jit
+def collect_candidates(codes, n_codes, log_probs, index, items, mass):
+    """Write the distinct items on the first `n_codes` paths, and the probability of their paths.
+
+    Returns
+    -------
+    items : ndarray, int32
+        In the order in which the paths bring them; the array given, or a larger one.
+    mass : ndarray, float32
+        sum of p(c|x) over the item's paths found.
+    n : int
+    """
+    total = 0
+    for i in range(n_codes):
+        place = find_path(index, codes[i])
+        if place >= 0:
+            total += index.indptr[place + 1] - index.indptr[place]
+    if total > items.shape[0]:
+        items, mass = np.empty(2 * total, np.int32), np.empty(2 * total, np.float32)
+    size = table_size(total)
+    keys, slots = np.full(size, EMPTY, np.int32), np.empty(size, np.int32)
+    n = 0
+    for i in range(n_codes):
+        place = find_path(index, codes[i])
+        if place < 0:
+            continue
+        probability = np.exp(log_probs[i])
+        for at in range(index.indptr[place], index.indptr[place + 1]):
+            item = index.items[at]
+            slot = find_slot(keys, item)
+            if keys[slot] == EMPTY:
+                keys[slot], slots[slot] = item, n
+                items[n], mass[n] = item, np.float32(0.0)
+                n += 1
+            mass[slots[slot]] += probability
+    return items, mass, n
+
+
+@jit
+def drop_barred(items, mass, n, allowed, seen):
+    """Keep the candidates that are allowed and not among the ascending `seen`; return their number."""
+    kept = 0
+    for i in range(n):
+        item = items[i]
+        if not allowed[item]:
+            continue
+        place = np.searchsorted(seen, item)
+        if place < seen.shape[0] and seen[place] == item:
+            continue
+        items[kept], mass[kept] = item, mass[i]
+        kept += 1
+    return kept
+
+
+@fast_jit
+def score_items(x, items, mass, n, vectors, path_weight, scores):
+    """Score candidates: the softmax logit plus `path_weight` times log of the paths' probability."""
+    for i in range(n):
+        row = vectors[items[i]]
+        total = np.float32(0.0)
+        for d in range(x.shape[0]):
+            total += x[d] * row[d]
+        scores[i] = total
+    if path_weight > 0:
+        for i in range(n):
+            scores[i] += path_weight * np.log(mass[i])
+
+
+@jit
+def _worse(score, item, other_score, other_item):
+    """Whether the first comes after the second: lower score, or on a tie the larger item."""
+    return score < other_score or (score == other_score and item > other_item)
+
+
+@jit
+def _sift(items, scores, start, size):
+    """Restore the heap below `start`; its root is the worst."""
+    item, score = items[start], scores[start]
+    i = start
+    while 2 * i + 1 < size:
+        child = 2 * i + 1
+        if child + 1 < size and _worse(scores[child + 1], items[child + 1], scores[child], items[child]):
+            child += 1
+        if not _worse(scores[child], items[child], score, item):
+            break
+        items[i], scores[i] = items[child], scores[child]
+        i = child
+    items[i], scores[i] = item, score
+
+
+@jit
+def select_top(items, scores, n, top_items, top_scores):
+    """Write the best of `n` scored items, best first, ties by item; return how many there are."""
+    k = min(n, top_items.shape[0])
+    for i in range(k):
+        top_items[i], top_scores[i] = items[i], scores[i]
+    for i in range(k // 2 - 1, -1, -1):
+        _sift(top_items, top_scores, i, k)
+    for i in range(k, n):
+        if _worse(top_scores[0], top_items[0], scores[i], items[i]):
+            top_items[0], top_scores[0] = items[i], scores[i]
+            _sift(top_items, top_scores, 0, k)
+    for last in range(k - 1, 0, -1):  # heap sort: the worst goes to the end
+        top_items[0], top_items[last] = top_items[last], top_items[0]
+        top_scores[0], top_scores[last] = top_scores[last], top_scores[0]
+        _sift(top_items, top_scores, 0, last)
+    return k
+
+
+@jit
+def _retrieve_rows(X, structure, beam_size, scratch, index, catalogue, seen_indptr, seen, top, scores, found):
+    """Retrieve for each row of `X`; `found` gets candidates before filters, and after them."""
+    codes, log_probs = np.empty(beam_size, np.int64), np.empty(beam_size, np.float32)
+    items, mass = np.empty(1024, np.int32), np.empty(1024, np.float32)
+    logits = np.empty(1024, np.float32)
+    for row in range(X.shape[0]):
+        n_codes = beam_search(X[row], structure, beam_size, scratch, codes, log_probs)
+        items, mass, n = collect_candidates(codes, n_codes, log_probs, index, items, mass)
+        found[row, 0] = n
+        n = drop_barred(items, mass, n, catalogue.allowed, seen[seen_indptr[row] : seen_indptr[row + 1]])
+        found[row, 1] = n
+        if logits.shape[0] < n:
+            logits = np.empty(items.shape[0], np.float32)
+        score_items(X[row], items, mass, n, catalogue.vectors, catalogue.path_weight, logits)
+        k = select_top(items, logits, n, top[row], scores[row])
+        for i in range(k, top.shape[1]):
+            top[row, i], scores[row, i] = -1, -np.inf
+
+
+def retrieve(X, structure, beam_size, index, catalogue, seen, k, n_threads=1):
+    """Retrieve the k best items of many users through beam search and reranking.
+
+    Parameters
+    ----------
+    X : ndarray of shape (n_users, dim), float32
+    structure : StructureArrays
+    beam_size : int
+    index : PathIndex
+    catalogue : Catalogue
+    seen : tuple of (indptr, items)
+        Per user the items to leave out, ascending.
+    k : int
+    n_threads : int, default=1
+
+    Returns
+    -------
+    top : ndarray of shape (n_users, k), int32
+        Items, best first, -1 where there are fewer.
+    scores : ndarray of shape (n_users, k), float32
+        -inf where there is no item.
+    found : ndarray of shape (n_users, 2), int64
+        Candidates that the beam brought, and those left after the filters.
+    """
+    indptr, items = seen
+    top, scores = np.empty((len(X), k), np.int32), np.empty((len(X), k), np.float32)
+    found = np.empty((len(X), 2), np.int64)
+
+    def block(start, stop):
+        rows = slice(start, stop)
+        _retrieve_rows(
+            X[rows], structure, beam_size, beam_scratch(structure, beam_size), index, catalogue,
+            indptr[start : stop + 1], items, top[rows], scores[rows], found[rows],
+        )  # fmt: skip
+
+    run_blocks(block, even_bounds(len(X), _BLOCK), n_threads)
+    return top, scores, found
+
+
+@jit
+def _top_rows(scores, allowed, seen_indptr, seen, top, top_scores):
+    """The k best columns of each row of a dense score matrix, -inf never among them."""
+    n_items = scores.shape[1]
+    items, kept = np.empty(n_items, np.int32), np.empty(n_items, np.float32)
+    for row in range(scores.shape[0]):
+        at, stop, n = seen_indptr[row], seen_indptr[row + 1], 0
+        for item in range(n_items):
+            while at < stop and seen[at] < item:
+                at += 1
+            if allowed[item] and scores[row, item] > -np.inf and not (at < stop and seen[at] == item):
+                items[n], kept[n] = item, scores[row, item]
+                n += 1
+        k = select_top(items, kept, n, top[row], top_scores[row])
+        for i in range(k, top.shape[1]):
+            top[row, i], top_scores[row, i] = -1, -np.inf
+
+
+def top_of_scores(scores, allowed, seen, k):
+    """Return the k best allowed, unseen items of each row of a dense (n_users, n_items) score matrix."""
+    top, top_scores = np.empty((len(scores), k), np.int32), np.empty((len(scores), k), np.float32)
+    _top_rows(np.asarray(scores, np.float32), allowed, *seen, top, top_scores)
+    return top, top_scores
+
+
+@jit
+def matched_paths(top, item_paths, codes, out):
+    """Write the path codes of each recommended item that are among the user's beam `codes`, else -1."""
+    for row in range(top.shape[0]):
+        beam = np.sort(codes[row])
+        for i in range(top.shape[1]):
+            for j in range(item_paths.shape[1]):
+                out[row, i, j] = NO_PATH
+                if top[row, i] >= 0:
+                    code = item_paths[top[row, i], j]
+                    place = np.searchsorted(beam, code)
+                    if code != NO_PATH and place < beam.shape[0] and beam[place] == code:
+                        out[row, i, j] = code

@@ -1,0 +1,118 @@
+"""M-step: penalised coordinate ascent over the items' paths.
+
+Paper: section 3.2, algorithm 2. The objective is
+``sum_v N_v log(sum_j s[v, c_vj]) - alpha sum_c f(|c|)`` with ``f(n) = n**m / m``.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from drlearn._runtime import jit
+from drlearn.structure.paths import NO_PATH
+
+
+@jit
+def _penalty_step(size, degree):
+    """f(size + 1) - f(size): what one more item on a path costs."""
+    return ((size + 1.0) ** degree - float(size) ** degree) / degree
+
+
+@jit
+def _best_candidate(scores, columns, sizes, chosen, n_chosen, total, n_events, alpha, degree):
+    """The candidate with the largest gain among those not chosen yet, -1 where there is none."""
+    best, best_gain = -1, -np.inf
+    base = np.log(total) if total > 0 else 0.0
+    for i in range(scores.shape[0]):
+        if columns[i] < 0 or scores[i] <= 0:
+            break
+        taken = False
+        for j in range(n_chosen):
+            taken = taken or chosen[j] == columns[i]
+        if taken:
+            continue
+        gain = n_events * (np.log(scores[i] + total) - base)
+        gain -= alpha * _penalty_step(sizes[columns[i]], degree)
+        if gain > best_gain:
+            best, best_gain = i, gain
+    return best
+
+
+@jit
+def _sweep(paths, columns, scores, sizes, n_events, alpha, degree):
+    """Visit every item once; `paths` and `sizes` change in place; return the number of changed paths."""
+    moved = 0
+    for item in range(paths.shape[0]):
+        total = 0.0
+        for j in range(paths.shape[1]):
+            old = paths[item, j]
+            if old >= 0:
+                sizes[old] -= 1
+            best = _best_candidate(
+                scores[item], columns[item], sizes, paths[item], j, total, n_events[item], alpha, degree
+            )
+            paths[item, j] = -1
+            if best >= 0:
+                total += scores[item, best]
+                paths[item, j] = columns[item, best]
+                sizes[columns[item, best]] += 1
+            moved += paths[item, j] != old
+    return moved
+
+
+def assign_paths(table, item_paths, n_events, *, alpha, penalty_degree=4, n_sweeps=3):
+    """Give every item its J paths by greedy coordinate ascent (algorithm 2).
+
+    For every item and every j, its old path j leaves the path sizes, and the path not yet chosen
+    in this sweep with the largest ``N_v (log(s + sum) - log(sum)) - alpha (f(|c|+1) - f(|c|))``
+    takes its place. For j = 1, where the sum is empty, ``N_v log s`` stands for the first term.
+    Items are visited one after another, since they share the path sizes.
+
+    Parameters
+    ----------
+    table : ScoreTable
+    item_paths : ndarray of shape (n_items, J), int64
+        Codes before the step, `NO_PATH` where there is none.
+    n_events : ndarray of shape (n_items,)
+        N_v, events of each item.
+    alpha : float
+        Weight of the penalty.
+    penalty_degree : int, default=4
+        m in f(n) = n**m / m.
+    n_sweeps : int, default=3
+        T, sweeps over all items; fewer where a sweep changes nothing.
+
+    Returns
+    -------
+    ndarray of shape (n_items, J), int64
+        Codes after the step. An item without candidates keeps its paths; one with fewer than J
+        candidates has `NO_PATH` in the places left.
+    """
+    kept = table.codes[:, 0] == NO_PATH
+    codes = np.unique(np.concatenate([table.codes.ravel(), item_paths.ravel()]))
+    offset = int(codes[0] == NO_PATH)
+    columns = (np.searchsorted(codes, table.codes) - offset).astype(np.int32)
+    paths = (np.searchsorted(codes, item_paths) - offset).astype(np.int32)
+    codes = codes[offset:]
+    sizes = np.bincount(paths[paths >= 0], minlength=len(codes))
+    moving = np.flatnonzero(~kept)
+    moving_paths = paths[moving]
+    rows = (columns[moving], table.scores[moving], sizes, np.asarray(n_events, np.float64)[moving])
+    for _ in range(n_sweeps):
+        if _sweep(moving_paths, *rows, float(alpha), float(penalty_degree)) == 0:
+            break
+    paths[moving] = moving_paths
+    return np.where(paths >= 0, codes[np.maximum(paths, 0)], NO_PATH)
+
+
+def automatic_alpha(n_events, n_paths, n_total_paths, penalty_degree=4, size=4):
+    """Return the alpha that aims at paths of about `size` items.
+
+    One more item on a path that has `size` of them is made to cost what one nat of
+    log-likelihood on each of an average item's events is worth, so that moves to a fuller path
+    must gain more than that. `size` grows to twice the even share where the structure has fewer
+    paths than that.
+    """
+    n_events = n_events[n_events > 0]
+    size = max(size, 2 * len(n_events) * n_paths / n_total_paths)
+    return float(n_events.mean() / (((size + 1) ** penalty_degree - size**penalty_degree) / penalty_degree))

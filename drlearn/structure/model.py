@@ -1,0 +1,167 @@
+"""The torch side: user encoders, the structure network and the softmax, up to `export` into plain arrays."""
+
+from __future__ import annotations
+
+import contextlib
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from drlearn.search.beam import StructureArrays
+
+DROPOUT = 0.2
+LOGIT_SCALE = 16.0
+
+
+class GRUEncoder(nn.Module):
+    """The paper's user encoder: a gated recurrent unit over the events (section 3.1)."""
+
+    def __init__(self, dim):
+        super().__init__()
+        self.gru = nn.GRU(dim, dim, batch_first=True)
+
+    def forward(self, events):  # (B, T, dim) -> (B, T, dim)
+        """Return the user vector after each event."""
+        return self.gru(events)[0]
+
+
+class MeanEncoder(nn.Module):
+    """Order-free encoder: sum of the events so far over the root of their number, then a linear map."""
+
+    def __init__(self, dim):
+        super().__init__()
+        self.mix = nn.Linear(dim, dim)
+
+    def forward(self, events):  # (B, T, dim) -> (B, T, dim)
+        """Return the user vector after each event."""
+        mean = _root_mean(events)  # (B, T, dim)
+        return mean + self.mix(mean)
+
+
+class MixedEncoder(nn.Module):
+    """Gated sum of a GRU, the root-mean of the events so far and the last event, plus a map of all three."""
+
+    def __init__(self, dim):
+        super().__init__()
+        self.gru = nn.GRU(dim, dim, batch_first=True)
+        self.gates = nn.Parameter(torch.ones(3))
+        self.mix = nn.Linear(3 * dim, dim)
+
+    def forward(self, events):  # (B, T, dim) -> (B, T, dim)
+        """Return the user vector after each event."""
+        parts = (self.gru(events)[0], _root_mean(events), events)  # 3 x (B, T, dim)
+        gated = sum(gate * part for gate, part in zip(self.gates, parts, strict=True))
+        return gated + self.mix(torch.cat(parts, dim=-1))
+
+
+def _root_mean(events):  # (B, T, dim) -> (B, T, dim)
+    count = torch.arange(1, events.shape[1] + 1, dtype=events.dtype, device=events.device)
+    return events.cumsum(dim=1) / count.sqrt()[None, :, None]
+
+
+ENCODERS = {"mixed": MixedEncoder, "gru": GRUEncoder, "mean": MeanEncoder}
+
+
+class SoftmaxModel(nn.Module):
+    """A user encoder and one table of item vectors, in and out, under a cosine softmax.
+
+    The logit of item v for user x is ``LOGIT_SCALE * cos(h(x), e(v))``. User vectors leave with
+    the length sqrt(dim), item vectors scaled so that the inner product is the logit.
+    """
+
+    def __init__(self, n_items, dim, encoder):
+        super().__init__()
+        self.item_table = nn.Parameter(torch.randn(n_items, dim) / dim**0.5)  # (n_items, dim)
+        self.encoder = ENCODERS[encoder](dim) if isinstance(encoder, str) else encoder
+
+    @property
+    def dim(self):
+        """Length of the item and user vectors."""
+        return self.item_table.shape[1]
+
+    def encode(self, events, mask, dropout=None):  # (B, T, dim), (B, T) -> (n_valid, dim)
+        """Return user vectors of length sqrt(dim) at the places of `mask`, row by row."""
+        if dropout is not None:
+            events = dropout(events)
+        hidden = self.encoder(events)[mask]  # (n_valid, dim)
+        if dropout is not None:
+            hidden = dropout(hidden)
+        return F.normalize(hidden, dim=-1) * self.dim**0.5
+
+    def scaled(self, item_vectors):  # (n, dim) -> (n, dim)
+        """Return item vectors whose inner product with a user vector is the logit."""
+        return F.normalize(item_vectors, dim=-1) * (LOGIT_SCALE / self.dim**0.5)
+
+    @torch.no_grad()
+    def export_item_vectors(self):
+        """Return the scaled item vectors as an (n_items, dim) float32 array."""
+        return self.scaled(self.item_table).cpu().numpy().copy()
+
+
+class StructureModel(nn.Module):
+    """p(c|x): D softmax layers, each over the user vector and the nodes passed before (eq. 1-2).
+
+    A layer is one hidden layer of `n_hidden` rectified units over [x; e(c_1); ...; e(c_{d-1})].
+    Its first map is kept as what it is: a linear map of x plus one table of K rows for every
+    earlier layer.
+    """
+
+    def __init__(self, dim, width, depth, n_hidden):
+        super().__init__()
+        self.user = nn.Linear(dim, depth * n_hidden)
+        self.tables = nn.Parameter(torch.randn(depth, depth, width, n_hidden) * 0.1)  # (D, D, K, H)
+        self.output_weight = nn.Parameter(torch.randn(depth, n_hidden, width) / n_hidden**0.5)  # (D, H, K)
+        self.output_bias = nn.Parameter(torch.zeros(depth, width))  # (D, K)
+
+    def forward(self, x, nodes):  # (E, dim), (E, J, D) -> (E, J)
+        """Return log p(c|x) of J paths an event."""
+        depth, n_hidden, _ = self.output_weight.shape
+        user = self.user(x).view(len(x), depth, n_hidden)  # (E, D, H)
+        logits = F.relu(user[:, 0]) @ self.output_weight[0] + self.output_bias[0]  # (E, K)
+        total = F.log_softmax(logits, dim=-1).gather(1, nodes[:, :, 0])  # (E, J)
+        for d in range(1, depth):
+            hidden = user[:, d, None]  # (E, 1, H)
+            for i in range(d):
+                hidden = hidden + F.embedding(nodes[:, :, i], self.tables[d, i])  # (E, J, H)
+            logits = F.relu(hidden) @ self.output_weight[d] + self.output_bias[d]  # (E, J, K)
+            picked = logits.gather(2, nodes[:, :, d, None])[..., 0]  # (E, J)
+            total = total + picked - logits.logsumexp(dim=-1)
+        return total
+
+    def loss(self, x, nodes, exists):  # (E, dim), (E, J, D), (E, J) -> ()
+        """Return -sum over events of log sum_j p(c_j|x), the J paths entering by log-sum-exp (eq. 3)."""
+        log_probs = self(x, nodes).masked_fill(~exists, -torch.inf)  # (E, J)
+        return -log_probs.logsumexp(dim=1).sum()
+
+    @torch.no_grad()
+    def export(self):
+        """Return the network as `StructureArrays`; nothing of torch passes this line."""
+        depth, n_hidden, width = self.output_weight.shape
+        dim = self.user.in_features
+
+        def plain(tensor):
+            return np.ascontiguousarray(tensor.detach().cpu().numpy()).copy()
+
+        return StructureArrays(
+            plain(self.user.weight.view(depth, n_hidden, dim).transpose(1, 2)),
+            plain(self.user.bias.view(depth, n_hidden)),
+            plain(self.tables),
+            plain(self.output_weight),
+            plain(self.output_bias),
+        )
+
+
+@contextlib.contextmanager
+def torch_session(seed=None):
+    """Run torch on one thread of its own and, with a seed, on a random state of its own; then restore both."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with torch.random.fork_rng(devices=[], enabled=seed is not None):
+            if seed is not None:
+                torch.manual_seed(seed)
+            yield
+    finally:
+        torch.set_num_threads(threads)

@@ -1,0 +1,110 @@
+"""Paths and their codes, the inverted index from paths to items, and the dtypes of the house."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+ITEM_DTYPE = np.int32
+CODE_DTYPE = np.int64
+REAL_DTYPE = np.float32
+NO_PATH = -1
+
+
+class PathSpace:
+    """All paths through `depth` layers of `width` nodes, numbered by their codes.
+
+    A path (c_1, ..., c_D) has the code ``sum_d c_d * width**(D - d)``: the paths that start
+    with the same nodes have neighbouring codes.
+
+    Parameters
+    ----------
+    width : int
+        K, nodes a layer, at least 1.
+    depth : int
+        D, layers, at least 1.
+
+    Raises
+    ------
+    ValueError
+        Where ``width**depth`` does not fit a 64-bit code.
+
+    Examples
+    --------
+    >>> space = PathSpace(width=10, depth=3)
+    >>> space.encode([[1, 2, 3]])
+    array([123])
+    >>> space.decode([123])
+    array([[1, 2, 3]], dtype=int32)
+    """
+
+    def __init__(self, width, depth):
+        if int(width) ** int(depth) > np.iinfo(CODE_DTYPE).max:
+            raise ValueError(
+                f"width**depth must fit a 64-bit path code, but width={width} and depth={depth} give "
+                f"{int(width) ** int(depth):.1e} paths; choose a smaller width or depth."
+            )
+        self.width, self.depth = int(width), int(depth)
+
+    @property
+    def size(self):
+        """Number of paths, K**D."""
+        return self.width**self.depth
+
+    def encode(self, nodes):
+        """Return the codes (...) of paths given by their nodes (..., D)."""
+        place = self.width ** np.arange(self.depth - 1, -1, -1, dtype=CODE_DTYPE)
+        return np.asarray(nodes, dtype=CODE_DTYPE) @ place
+
+    def decode(self, codes):
+        """Return the nodes (..., D) of paths given by their codes (...)."""
+        rest = np.asarray(codes, dtype=CODE_DTYPE)
+        nodes = np.empty((*rest.shape, self.depth), dtype=np.int32)
+        for layer in range(self.depth - 1, -1, -1):
+            rest, nodes[..., layer] = np.divmod(rest, self.width)
+        return nodes
+
+    def __repr__(self):
+        return f"PathSpace(width={self.width}, depth={self.depth})"
+
+
+class PathIndex(NamedTuple):
+    """Inverted index from paths to items: ``items[indptr[i]:indptr[i + 1]]`` lie on path ``codes[i]``.
+
+    Attributes
+    ----------
+    codes : ndarray of shape (n_used_paths,), int64
+        Codes of the paths that have items, ascending.
+    indptr : ndarray of shape (n_used_paths + 1,), int64
+    items : ndarray of shape (n_item_paths,), int32
+        Items of each path, ascending.
+    """
+
+    codes: np.ndarray
+    indptr: np.ndarray
+    items: np.ndarray
+
+    @property
+    def sizes(self):
+        """Items on each used path, |c|."""
+        return np.diff(self.indptr)
+
+
+def build_path_index(item_paths):
+    """Return the `PathIndex` of an (n_items, J) table of path codes, `NO_PATH` where there is none.
+
+    Examples
+    --------
+    >>> index = build_path_index(np.array([[7, 2], [2, -1]]))
+    >>> index.codes, index.indptr, index.items
+    (array([2, 7]), array([0, 2, 3]), array([0, 1, 0], dtype=int32))
+    """
+    items, columns = np.nonzero(item_paths != NO_PATH)
+    paths = item_paths[items, columns]
+    order = np.lexsort((items, paths))
+    codes, counts = np.unique(paths, return_counts=True)
+    indptr = np.concatenate([[0], np.cumsum(counts)])
+    return PathIndex(
+        codes.astype(CODE_DTYPE), indptr.astype(np.int64), items[order].astype(ITEM_DTYPE, copy=False)
+    )

@@ -1,0 +1,175 @@
+"""Sparse score tables: for every item its S best paths and their scores s[v, c].
+
+Paper: section 3.2. The score of item v on path c is the probability that its users give the path,
+summed over v's events: s[v, c] = sum over events (x, v) of p(c | x), known where a beam reached c.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from drlearn._hashing import EMPTY, find_slot, table_size
+from drlearn._runtime import jit, run_blocks
+from drlearn.search.beam import beam_scratch, beam_search
+from drlearn.structure.paths import NO_PATH
+
+_EVENTS_A_BLOCK = 2048
+
+
+class ScoreTable(NamedTuple):
+    """The S best paths of every item.
+
+    Attributes
+    ----------
+    codes : ndarray of shape (n_items, S), int64
+        Path codes, best first, `NO_PATH` where an item has fewer.
+    scores : ndarray of shape (n_items, S), float32
+        s[v, c], 0 where there is no path.
+    """
+
+    codes: np.ndarray
+    scores: np.ndarray
+
+
+@jit
+def _grow(keys, sums):
+    """Return the hash table in twice the room."""
+    new_keys = np.full(2 * keys.shape[0], EMPTY, np.int64)
+    new_sums = np.zeros(2 * keys.shape[0], np.float32)
+    for i in range(keys.shape[0]):
+        if keys[i] != EMPTY:
+            slot = find_slot(new_keys, keys[i])
+            new_keys[slot], new_sums[slot] = keys[i], sums[i]
+    return new_keys, new_sums
+
+
+@jit
+def _keep_largest(keys, sums, codes, scores):
+    """Write the entries with the largest sums to `codes` and `scores`, largest first."""
+    filled = np.flatnonzero(keys != EMPTY)
+    values = sums[filled]
+    if filled.shape[0] > scores.shape[0]:  # all above the S-th largest: sort only what may stay
+        floor = np.partition(values, filled.shape[0] - scores.shape[0])[filled.shape[0] - scores.shape[0]]
+        filled = filled[values >= floor]
+        values = sums[filled]
+    order = np.argsort(-values, kind="mergesort")
+    n = min(order.shape[0], scores.shape[0])
+    for i in range(n):
+        codes[i], scores[i] = keys[filled[order[i]]], values[order[i]]
+    for i in range(n, scores.shape[0]):
+        codes[i], scores[i] = NO_PATH, np.float32(0.0)
+
+
+@jit
+def _score_items(X, indptr, structure, beam_size, scratch, codes, scores):
+    """Score the paths of consecutive items whose events' user vectors are rows of `X` under `indptr`."""
+    found_codes = np.empty(beam_size, np.int64)
+    found_log_probs = np.empty(beam_size, np.float32)
+    for item in range(indptr.shape[0] - 1):
+        size = table_size(2 * beam_size)
+        keys, sums, n_keys = np.full(size, EMPTY, np.int64), np.zeros(size, np.float32), 0
+        for event in range(indptr[item], indptr[item + 1]):
+            found = beam_search(X[event], structure, beam_size, scratch, found_codes, found_log_probs)
+            while 2 * (n_keys + found) > keys.shape[0]:
+                keys, sums = _grow(keys, sums)
+            for i in range(found):
+                slot = find_slot(keys, found_codes[i])
+                if keys[slot] == EMPTY:
+                    keys[slot] = found_codes[i]
+                    n_keys += 1
+                sums[slot] += np.exp(found_log_probs[i])
+        _keep_largest(keys, sums, codes[item], scores[item])
+
+
+def score_paths(X, items, n_items, structure, *, beam_size, n_paths, n_threads=1, progress=None):
+    """Score every item's paths from beams over its events.
+
+    Parameters
+    ----------
+    X : ndarray of shape (n_events, dim), float32
+        User vector before each event.
+    items : ndarray of shape (n_events,), int
+        The item of each event.
+    n_items : int
+    structure : StructureArrays
+    beam_size : int
+        B, paths looked at per event.
+    n_paths : int
+        S, paths kept per item.
+    n_threads : int, default=1
+    progress : callable, default=None
+        Called with the number of events done, from any thread.
+
+    Returns
+    -------
+    ScoreTable
+    """
+    order = np.argsort(items, kind="stable")
+    indptr = np.concatenate([[0], np.cumsum(np.bincount(items, minlength=n_items))])
+    table = ScoreTable(np.empty((n_items, n_paths), np.int64), np.empty((n_items, n_paths), np.float32))
+
+    def block(start, stop):
+        first, last = indptr[start], indptr[stop]
+        scratch = beam_scratch(structure, beam_size)
+        _score_items(
+            X[order[first:last]],
+            indptr[start : stop + 1] - first,
+            structure,
+            beam_size,
+            scratch,
+            table.codes[start:stop],
+            table.scores[start:stop],
+        )
+        if progress is not None:
+            progress(int(last - first))
+
+    targets = np.arange(0, indptr[-1], _EVENTS_A_BLOCK)
+    bounds = np.unique(np.concatenate([np.searchsorted(indptr, targets, side="right") - 1, [0, n_items]]))
+    run_blocks(block, bounds, n_threads)
+    return table
+
+
+@jit
+def _merge_rows(old_codes, old_scores, new_codes, new_scores, decay, codes, scores):
+    n_paths = old_codes.shape[1]
+    size = table_size(2 * n_paths)
+    for item in range(old_codes.shape[0]):
+        keys, sums = np.full(size, EMPTY, np.int64), np.zeros(size, np.float32)
+        for i in range(n_paths):
+            if old_codes[item, i] != NO_PATH:
+                slot = find_slot(keys, old_codes[item, i])
+                keys[slot], sums[slot] = old_codes[item, i], decay * old_scores[item, i]
+        # A list with room left has seen no better path: what it lacks had the score 0.
+        entry = decay * old_scores[item, n_paths - 1]
+        for i in range(new_codes.shape[1]):
+            if new_codes[item, i] != NO_PATH:
+                slot = find_slot(keys, new_codes[item, i])
+                if keys[slot] == EMPTY:
+                    keys[slot], sums[slot] = new_codes[item, i], entry
+                sums[slot] += new_scores[item, i]
+        _keep_largest(keys, sums, codes[item], scores[item])
+
+
+def update_scores(old, new, decay):
+    """Merge the scores of new events into a table by the streaming rule.
+
+    A path on both lists gets ``decay * s + s'``; only on the new one, ``decay * min_score + s'``
+    with the smallest score of the item's full list (this keeps exploring); only on the old one,
+    ``decay * s``. The S largest stay. (2021 version of the paper, section 3.2, streaming training.)
+
+    Parameters
+    ----------
+    old, new : ScoreTable
+        Of the same items; `new` has at most as many paths an item.
+    decay : float
+        eta, in (0, 1].
+
+    Returns
+    -------
+    ScoreTable
+    """
+    merged = ScoreTable(np.empty_like(old.codes), np.empty_like(old.scores))
+    _merge_rows(*old, *new, np.float32(decay), *merged)
+    return merged

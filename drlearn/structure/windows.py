@@ -1,0 +1,85 @@
+"""Windows of item indices: where the events of ragged rows become padded batches for the encoder."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+_CHUNK_OF_BATCHES = 32
+
+
+class Windows(NamedTuple):
+    """Runs of consecutive events inside users' rows.
+
+    Attributes
+    ----------
+    first : ndarray of shape (n_windows,), int64
+        Place of each window's first event among all events.
+    length : ndarray of shape (n_windows,), int64
+        Events a window.
+    """
+
+    first: np.ndarray
+    length: np.ndarray
+
+
+def training_windows(indptr, history_length, rng=None):
+    """Cut rows into windows of inputs, each followed by the event that is its last target.
+
+    A window of L events starting at a stands for the L pairs (events a..a+i, event a+i+1). With a
+    generator, the first cut of a long row falls at random, so that epochs see other histories.
+    """
+    n_pairs = np.maximum(np.diff(indptr) - 1, 0)
+    long = n_pairs > history_length
+    head = np.where(long, history_length, n_pairs)
+    if rng is not None:
+        head[long] = rng.integers(1, history_length + 1, size=int(long.sum()))
+    n_more = -(-(n_pairs - head) // history_length)
+    n_windows = np.where(n_pairs > 0, 1 + n_more, 0)
+    row = np.repeat(np.arange(len(n_pairs)), n_windows)
+    rank = np.arange(len(row)) - np.repeat(np.cumsum(n_windows) - n_windows, n_windows)
+    start = np.where(rank == 0, 0, head[row] + (rank - 1) * history_length)
+    length = np.where(rank == 0, head[row], np.minimum(history_length, n_pairs[row] - start))
+    return Windows(indptr[row] + start, length)
+
+
+def last_windows(indptr, history_length):
+    """Return the window of the last `history_length` events of every row (possibly of length 0)."""
+    length = np.minimum(np.diff(indptr), history_length)
+    return Windows(indptr[1:] - length, length)
+
+
+def batches(windows, n_events, rng=None):
+    """Group windows of like length into batches of about `n_events` events.
+
+    With a generator the windows are shuffled, sorted by length only within a stretch of batches,
+    and the batches come in random order; without one, all are sorted by length.
+
+    Returns
+    -------
+    list of ndarray
+        Places of windows, shortest first within a batch.
+    """
+    n = len(windows.length)
+    if rng is None:
+        order = np.argsort(windows.length, kind="stable")
+    else:
+        order = rng.permutation(n)
+        stretch = np.cumsum(windows.length[order]) // (n_events * _CHUNK_OF_BATCHES)
+        order = order[np.lexsort((windows.length[order], stretch))]
+    batch = (np.cumsum(windows.length[order]) - 1) // n_events
+    cuts = np.flatnonzero(np.diff(batch)) + 1
+    groups = np.split(order, cuts) if n else []
+    if rng is not None:
+        groups = [groups[i] for i in rng.permutation(len(groups))]
+    return groups
+
+
+def pad(values, windows, chosen):
+    """Return the chosen windows' values as (n, T), padded on the right with 0, and the mask of real places."""
+    first, length = windows.first[chosen], windows.length[chosen]
+    step = np.arange(length.max(initial=0))
+    mask = step < length[:, None]
+    place = np.where(mask, first[:, None] + step, 0)
+    return np.where(mask, values[place], 0), mask
