@@ -67,7 +67,7 @@ def _published_md5(url: str) -> str:
         text = answer.read(1000).decode("ascii", "replace")
     found = re.search(r"\b[0-9a-fA-F]{32}\b", text)
     if found is None:
-        raise ValueError(f"{url}.md5 holds no md5 checksum")
+        raise OSError(f"{url}.md5 holds no md5 checksum")
     return found[0].lower()
 
 

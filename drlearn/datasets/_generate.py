@@ -40,7 +40,8 @@ def make_interactions(
 
     and within the chosen node items are drawn by popularity. Where the user already has the item, another is
     drawn one layer higher up, so that repeats are rare while there is anything else to take. After every
-    event, with probability `drift`, the user's tastes move: one is redrawn under its parent node.
+    event, with probability `drift`, the user's tastes move: one is redrawn under a random node above it,
+    near by or at the other end of the tree.
 
     Parameters
     ----------
@@ -175,8 +176,8 @@ def _walk(rng, tree, lengths, stay, noise, drift) -> list[np.ndarray]:
         layer = np.where(kind > 1 - noise, 0, layer)
         steps.append(_draw_new(rng, tree, leaf, layer, steps))
         moving = np.flatnonzero(rng.random(n) < drift)
-        parent = taste_layer[moving, chosen[moving]] - 1
-        taste[moving, chosen[moving]] = tree.leaf_at[tree.draw(rng, taste[moving, chosen[moving]], parent)]
+        which = moving, chosen[moving]
+        taste[which] = tree.leaf_at[tree.draw(rng, taste[which], rng.integers(0, taste_layer[which]))]
     return steps
 
 
