@@ -78,7 +78,10 @@ def read_sequences(sequences: Any) -> tuple[np.ndarray, np.ndarray]:
 def read_matrix(X: Any) -> sparse.csr_array:
     """Return a CSR copy with sorted columns, without explicit zeros or duplicates."""
     if not sparse.issparse(X):
-        X = np.asarray(X)
+        try:
+            X = np.asarray(X)
+        except ValueError as error:  # rows of unequal lengths
+            raise ValueError("X must be a matrix; read histories with Interactions.from_sequences") from error
         if X.dtype == object:
             try:
                 X = X.astype(np.float64)
@@ -124,6 +127,8 @@ def check_times(times: Any, n_events: int) -> np.ndarray | None:
     bad = np.isnat(times) if times.dtype.kind == "M" else ~np.isfinite(times)
     if bad.any():
         raise ValueError(f"times holds {bad.sum()} NaN, NaT or infinite value(s); drop these events first")
+    if times.dtype.kind == "u" and times.size and times.max() > np.iinfo(np.int64).max:
+        raise ValueError(f"times hold {times.max()}, which is beyond int64; use a coarser unit")
     return times.astype({"f": np.float64, "M": times.dtype}.get(times.dtype.kind, np.int64))
 
 

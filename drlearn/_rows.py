@@ -78,7 +78,7 @@ class RaggedRows:
             row = int(key) % len(self)
             return self.item_vocabulary.decode(self.items[self.indptr[row] : self.indptr[row + 1]])
         rows = _row_numbers(key, len(self))
-        return self._gather(self.indptr[rows], self.lengths[rows], self.user_ids[rows])
+        return self._gather(self.indptr[:-1][rows], self.lengths[rows], self.user_ids[rows])
 
     def _gather(self, starts: np.ndarray, lengths: np.ndarray, user_ids: np.ndarray) -> Any:
         """Return rows made of the events ``starts[i]:starts[i] + lengths[i]``."""
@@ -134,7 +134,7 @@ class RaggedRows:
         X : Interactions
             The rows with at least `min_events` events.
         """
-        return self[self.lengths >= min_events]
+        return self[self.lengths >= _positive(min_events, "min_events")]
 
     # ------------------------------------------------------------------ events
 
@@ -247,6 +247,8 @@ class RaggedRows:
         dropped : ndarray
             The unknown item ids that had events here.
         """
+        if not isinstance(item_vocabulary, Vocabulary):
+            raise TypeError(f"item_vocabulary must be a Vocabulary, got {type(item_vocabulary).__name__}")
         if item_vocabulary is self.item_vocabulary:
             return self, self.item_ids[:0]
         codes = item_vocabulary.encode(self.item_ids)

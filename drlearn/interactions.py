@@ -355,7 +355,7 @@ def as_interactions(X: Any) -> Interactions:
         return X
     if sparse.issparse(X):
         return Interactions.from_matrix(X)
-    if hasattr(X, "columns") or hasattr(X, "__narwhals_dataframe__") or hasattr(X, "__narwhals_lazyframe__"):
+    if hasattr(type(X), "columns"):  # asked of the type: a lazy frame would resolve itself to answer
         return Interactions.from_frame(X)
     for method in ("to_pylist", "to_list"):  # columns of lists: pyarrow, polars, pandas
         if hasattr(X, method):

@@ -1,8 +1,8 @@
 """Filters of events for the front of a Pipeline: Interactions in, Interactions out.
 
 A filter may empty a row but never removes one: a scorer and a splitter must find the rows that they gave.
-Remove them beforehand, with :meth:`drlearn.Interactions.drop_empty`. The item vocabulary stays the same object,
-too, so an item that lost its events simply has none.
+Remove them beforehand, with :meth:`drlearn.Interactions.drop_empty`. The item vocabulary stays the same
+object, too, so an item that lost its events simply has none.
 """
 
 from __future__ import annotations
@@ -100,7 +100,8 @@ class MinWeight(TransformerMixin, BaseEstimator):
             raise ValueError(
                 "MinWeight needs weights, and X has none; name them: Interactions.from_frame(df, weight=...)"
             )
-        return X.weights >= np.float32(self.threshold)
+        with np.errstate(over="ignore"):
+            return X.weights >= np.float32(self.threshold)
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
@@ -114,8 +115,8 @@ class KCore(TransformerMixin, BaseEstimator):
     Users without `min_user_events` and items without `min_item_events` lose their events, again and again
     until nothing changes. Every event counts, repeated ones as well.
 
-    `fit_transform` returns that core. `transform`, which is for users to be served or scored, keeps the events
-    of the core's items and asks no user for a minimum: a short history still wants an answer. So
+    `fit_transform` returns that core. `transform`, which is for users to be served or scored, keeps the
+    events of the core's items and asks no user for a minimum: a short history still wants an answer. So
     ``fit_transform(X)`` and ``fit(X).transform(X)`` differ in the events of short rows.
 
     Parameters
