@@ -106,12 +106,13 @@ class JointTrainer:
         self._model, self._structure, self._shards, self._seed = model, structure, shards, seed
         self._items, self._indptr, self._history_length = X.items, X.indptr, history_length
         self._batch_size, self._negatives = batch_size, Negatives(counts, n_negatives)
-        n_pairs = int(np.maximum(np.diff(X.indptr) - 1, 0).sum())
-        self._n_steps, self._step = n_epochs * max(1, -(-n_pairs // batch_size)), 0
+        self.n_pairs = int(np.maximum(np.diff(X.indptr) - 1, 0).sum())
+        self._n_steps, self._step = n_epochs * max(1, -(-self.n_pairs // batch_size)), 0
         self._rate = learning_rate
         self._table_optimizer = torch.optim.SparseAdam([model.item_table], lr=learning_rate)
         self._encoder_optimizer = torch.optim.AdamW(model.encoder.parameters(), lr=learning_rate)
-        self._structure_optimizer = torch.optim.Adam(structure.parameters(), lr=STRUCTURE_LEARNING_RATE)
+        if structure is not None:
+            self._structure_optimizer = torch.optim.Adam(structure.parameters(), lr=STRUCTURE_LEARNING_RATE)
 
     def epoch(self, number, targets=None, progress=None):
         """Run one epoch; return the mean losses of softmax and structure (None without paths)."""
@@ -148,9 +149,10 @@ class JointTrainer:
             record[i] = float(softmax.detach()), float(structure.detach())
             return (softmax + structure) / n_events
 
-        encoder, network = list(self._model.encoder.parameters()), list(self._structure.parameters())
+        encoder = list(self._model.encoder.parameters())
+        network = list(self._structure.parameters()) if targets is not None else []
         _, gradients = self._shards.gradients(loss_of_shard, range(len(tasks)), [table, *encoder, *network])
-        self._apply(rows, gradients, encoder, network, targets is not None)
+        self._apply(rows, gradients, encoder, network)
         return record.sum(axis=0)
 
     def _losses(self, table, rows, negatives, offset, targets, events, mask, wanted, generator):
@@ -178,18 +180,20 @@ class JointTrainer:
         wanted = torch.from_numpy(wanted).to(device)
         return softmax, self._structure.loss(x, targets.nodes[wanted], targets.exists[wanted])
 
-    def _apply(self, rows, gradients, encoder, network, with_structure):
+    def _apply(self, rows, gradients, encoder, network):
         """Let the optimizers step: on the touched rows of the table, on the encoder, on the structure."""
         table = self._model.item_table
         index = torch.from_numpy(rows)[None].to(table.device)
-        table.grad = torch.sparse_coo_tensor(index, gradients[0], table.shape, is_coalesced=True)
+        table.grad = torch.sparse_coo_tensor(
+            index, gradients[0], table.shape, is_coalesced=True, check_invariants=False
+        )
         for parameter, gradient in zip([*encoder, *network], gradients[1:], strict=True):
             parameter.grad = gradient
         share = _schedule(self._step, self._n_steps)
         for optimizer in (self._table_optimizer, self._encoder_optimizer):
             optimizer.param_groups[0]["lr"] = self._rate * share
             optimizer.step()
-        if with_structure:
+        if network:
             self._structure_optimizer.step()
         table.grad = None
         self._step += 1
@@ -206,12 +210,12 @@ class StructureTrainer:
 
     def __init__(self, structure, X, items, *, batch_size, seed, shards):
         self._structure, self._shards, self._seed, self._batch_size = structure, shards, seed, batch_size
-        self._X, self._items = torch.from_numpy(X), items
+        self._X, self._items, self.n_events = torch.from_numpy(X), items, len(items)
         self._optimizer = torch.optim.Adam(structure.parameters(), lr=STRUCTURE_LEARNING_RATE)
 
     def epoch(self, number, targets, rate=1.0, progress=None):
-        """Run one epoch at a share `rate` of the learning rate; return the mean loss."""
-        order = stream(self._seed, 1, number).permutation(len(self._items))
+        """Run one epoch, numbered (round, epoch), at a share `rate` of the learning rate; return the mean loss."""
+        order = stream(self._seed, 1, *number).permutation(len(self._items))
         self._optimizer.param_groups[0]["lr"] = STRUCTURE_LEARNING_RATE * rate
         parameters, device = list(self._structure.parameters()), targets.nodes.device
         total = 0.0

@@ -1,0 +1,51 @@
+"""Training history: rows of data first; printing and progress bars only read them."""
+
+from __future__ import annotations
+
+import sys
+
+from tqdm import tqdm
+
+
+class TrainingHistory(list):
+    """A list of dicts, one a line of training; `record` adds one and prints it where asked to.
+
+    Parameters
+    ----------
+    verbose : bool
+        Whether each row is printed, one line, to standard error.
+
+    Examples
+    --------
+    >>> history = TrainingHistory(verbose=False)
+    >>> history.record(round=1, softmax_loss=6.25)
+    >>> history
+    [{'round': 1, 'softmax_loss': 6.25}]
+    """
+
+    def __init__(self, rows=(), verbose=False):
+        super().__init__(rows)
+        self.verbose = verbose
+
+    def record(self, **row):
+        """Add a row."""
+        self.append(row)
+        if self.verbose:
+            text = "  ".join(f"{name} {_short(value)}" for name, value in row.items() if value is not None)
+            tqdm.write(f"[drlearn] {text}", file=sys.stderr)
+
+    def __reduce__(self):
+        return type(self), (list(self), self.verbose)
+
+
+def _short(value):
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, list):
+        return "/".join(_short(v) for v in value)
+    return str(value)
+
+
+def progress_bar(total, title, verbose):
+    """Return a tqdm bar over `total` events, silent unless `verbose`."""
+    return tqdm(total=total, desc=title, unit="ev", unit_scale=True, leave=False, disable=not verbose)

@@ -1,0 +1,316 @@
+"""The contract of every recommender: validation, ids, filters, padding and score, once, for all."""
+
+from __future__ import annotations
+
+import warnings
+from numbers import Integral, Real
+
+import narwhals.stable.v1 as nw
+import numpy as np
+from scipy import sparse
+from sklearn.base import BaseEstimator
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from drlearn._runtime import effective_n_threads
+from drlearn.interactions import Interactions, as_interactions
+from drlearn.metrics import f1_at_k
+
+_CHUNK = 16384
+_LISTED = 10
+
+
+class BaseRecommender(BaseEstimator):
+    """What all recommenders share; a recommender adds `_fit` and `_rank`."""
+
+    def fit(self, X, y=None):
+        """Fit the recommender to interactions.
+
+        Parameters
+        ----------
+        X : Interactions, matrix of shape (n_users, n_items), sequences or event frame
+            Training histories: one row is one user. Convert frames and lists with `Interactions`
+            before cross-validation, which slices rows.
+        y : ignored
+            For scikit-learn's sake.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        ValueError, TypeError
+            Where a parameter or X is of no use; the estimator is then as it was before.
+        """
+        before = vars(self).copy()
+        try:
+            self._check_parameters()
+            X = self._read(X, reset=True)
+            if X.n_events == 0:
+                raise ValueError(
+                    f"X has {X.n_users} users and {X.n_items} items but no events (0 samples to learn from); "
+                    "check the filters in front of fit."
+                )
+            fitted = self._fit(X)
+        except BaseException:
+            vars(self).clear()
+            vars(self).update(before)
+            raise
+        fitted |= {"item_counts_": X.item_counts(), "n_items_": X.n_items, "_fit_X": X}
+        vars(self).update(fitted)
+        return self
+
+    def recommend(self, X, k=10, *, exclude_seen=True, allow=None, deny=None, return_scores=False):
+        """Recommend the k best items to each user.
+
+        Parameters
+        ----------
+        X : sequence of user ids, or histories in any form that `fit` takes
+            Users known from `fit` by their ids, or the histories of any users, one row each.
+        k : int, default=10
+            Items a user, at most `n_items_`.
+        exclude_seen : bool, default=True
+            Leave out the items of the user's own history.
+        allow, deny : array-like of item ids, default=None
+            Only these items; not these. Both filter before ranking.
+        return_scores : bool, default=False
+            Return the scores too.
+
+        Returns
+        -------
+        items : ndarray of shape (n_users, k)
+            Item ids, best first. A row with fewer than k eligible items ends in -1 (integer ids)
+            or None. Users without events get the items with most events.
+        scores : ndarray of shape (n_users, k), float32
+            Only with `return_scores`; -inf where there is no item. For users without events
+            these are event counts.
+
+        Raises
+        ------
+        NotFittedError
+            Before `fit`.
+        ValueError
+            Where `k` is out of range or an id is unknown.
+        """
+        items, scores, _ = self._serve(X, k, exclude_seen, allow, deny)
+        return (items, scores) if return_scores else items
+
+    def predict(self, X):
+        """Return the best unseen item of each user.
+
+        Parameters
+        ----------
+        X : as in `recommend`
+
+        Returns
+        -------
+        ndarray of shape (n_users,)
+            Item ids; -1 or None where nothing is left to recommend.
+        """
+        return self.recommend(X, k=1)[:, 0]
+
+    def score(self, X, y=None):
+        """Return the mean F-measure at 10 of held-out users: F = 2PR / (P + R) per user, then averaged.
+
+        Parameters
+        ----------
+        X : histories, as in `fit`
+            The first half of each row is the history, the second half the truth.
+        y : truth in any form that `drlearn.metrics.f1_at_k` takes, default=None
+            Where given, X is the history whole. A 1-d `y` is ignored.
+
+        Returns
+        -------
+        float
+            In [0, 1].
+        """
+        check_is_fitted(self)
+        X = self._histories(X)
+        if y is None or np.ndim(y) == 1 and not isinstance(y, list):
+            if not (X.lengths > 1).any():
+                raise ValueError(
+                    "X has no user with two known events to split into history and truth; "
+                    "score needs at least one."
+                )
+            X, y = X.split(0.5)
+        k = min(10, self.n_items_)
+        return f1_at_k(y, self._serve(X, k, True, None, None)[0], k)
+
+    def _serve(self, X, k, exclude_seen, allow, deny, **options):
+        """Rank in chunks of users; return ids, scores and, where `_rank` gives them, paths."""
+        check_is_fitted(self)
+        histories = self._histories(X)
+        k = check_number(k, "k", Integral, 1)
+        if k > self.n_items_:
+            raise ValueError(f"k={k} is more than the {self.n_items_} items seen in fit; ask for fewer.")
+        allowed = self._allowed(allow, deny)
+        parts = [
+            self._serve_chunk(histories[start : start + _CHUNK], k, exclude_seen, allowed, options)
+            for start in range(0, len(histories), _CHUNK)
+        ]
+        if not parts:
+            raise ValueError("X has 0 users; pass at least one.")
+        top, scores, paths = (
+            None if parts[0][i] is None else np.concatenate([p[i] for p in parts]) for i in range(3)
+        )
+        return self._fit_X.item_vocabulary.decode(top), scores, paths
+
+    def _serve_chunk(self, X, k, exclude_seen, allowed, options):
+        seen = seen_items(X, exclude_seen)
+        empty = X.lengths == 0
+        if not empty.any():
+            return self._rank(X, k, allowed, seen, **options)
+        top, scores, paths = self._rank_popular(X, k, allowed, seen, **options)
+        rows = np.flatnonzero(~empty)
+        if len(rows):
+            ranked = self._rank(X[rows], k, allowed, seen_items(X[rows], exclude_seen), **options)
+            top[rows], scores[rows] = ranked[:2]
+            if ranked[2] is not None:
+                paths[rows] = ranked[2]
+        return top, scores, paths
+
+    def _rank_popular(self, X, k, allowed, seen, **options):
+        """Rank by number of events; `options` are those of `_rank`."""
+        # Late, for the kernels' sake: numba loads when something is ranked.
+        from drlearn.search.rerank import top_of_scores
+
+        counts = np.broadcast_to(self.item_counts_.astype(np.float32), (len(X), self.n_items_))
+        paths = self._no_paths(len(X), k) if options.get("return_paths") else None
+        return *top_of_scores(counts, allowed, seen, k), paths
+
+    def _allowed(self, allow, deny):
+        """Mask of items that may be recommended: seen in fit, on `allow` if there is one, not on `deny`."""
+        allowed = self.item_counts_ > 0
+        if allow is not None:
+            chosen = np.zeros_like(allowed)
+            chosen[self._item_codes(allow, "allow")] = True
+            allowed &= chosen
+        if deny is not None:
+            allowed[self._item_codes(deny, "deny")] = False
+        return allowed
+
+    def _item_codes(self, ids, name):
+        if isinstance(ids, str) or np.ndim(ids) != 1:
+            raise ValueError(f"{name} must be a one-dimensional collection of item ids, got {ids!r:.80}.")
+        ids = list(ids) if not isinstance(ids, np.ndarray) else ids
+        if len(ids) == 0:
+            return np.zeros(0, np.int64)
+        codes = self._fit_X.item_vocabulary.encode(ids)
+        if (codes < 0).any():
+            unknown = [ids[i] for i in np.flatnonzero(codes < 0)[:_LISTED]]
+            raise ValueError(
+                f"{name} has {int((codes < 0).sum())} item id(s) unknown from fit: {unknown}; "
+                "pass ids that fit has seen, of the same type."
+            )
+        return codes
+
+    def _histories(self, X):
+        """Return X, known users' ids or histories, as Interactions over the items of fit."""
+        if _is_ids(X):
+            check_is_fitted(self)
+            return self._fit_X[self._fit_X.rows_of(X)]
+        return self._read(X, reset=False)
+
+    def _read(self, X, reset):
+        """Return X as Interactions; over the items of fit unless `reset`."""
+        if _is_matrix(X):
+            X = validate_data(
+                self, X, accept_sparse="csr", dtype=[np.float64, np.float32], ensure_non_negative=True, reset=reset
+            )  # fmt: skip
+            X = Interactions.from_matrix(X)
+        else:
+            X = as_interactions(X)
+            if reset:
+                self.n_features_in_ = X.n_items
+                if hasattr(self, "feature_names_in_"):
+                    del self.feature_names_in_
+        return X if reset else self._to_fitted_items(X)
+
+    def _to_fitted_items(self, X):
+        vocabulary = self._fit_X.item_vocabulary
+        if X.item_vocabulary is vocabulary:
+            return X
+        known, dropped = X.reindex(vocabulary)
+        if len(dropped) and known.n_events == 0:
+            raise ValueError(
+                f"X has no item known from fit; its first ids are {dropped[:_LISTED].tolist()}, those of fit "
+                f"{vocabulary.ids[:3].tolist()}. Rows are users and entries are item ids: check ids, their "
+                "type, and the orientation of X."
+            )
+        if len(dropped):
+            warnings.warn(
+                f"X has {len(dropped)} item id(s) unknown from fit, left out of the histories: "
+                f"{dropped[:_LISTED].tolist()}.",
+                stacklevel=2,
+            )
+        return known
+
+    def __sklearn_is_fitted__(self):
+        return hasattr(self, "_fit_X")
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.input_tags.sparse = True
+        tags.input_tags.positive_only = True
+        tags.target_tags.required = False
+        return tags
+
+    def _n_threads(self):
+        return effective_n_threads(self.n_jobs)
+
+
+def seen_items(X, exclude_seen=True):
+    """Return (indptr, items) of each row's distinct items, ascending; empty rows where seen items stay."""
+    if not exclude_seen:
+        return np.zeros(len(X) + 1, np.int64), np.zeros(0, np.int32)
+    row = np.repeat(np.arange(len(X), dtype=np.int64), X.lengths)
+    pairs = np.unique(row * X.n_items + X.items)
+    indptr = np.concatenate([[0], np.cumsum(np.bincount(pairs // X.n_items, minlength=len(X)))])
+    return indptr.astype(np.int64), (pairs % X.n_items).astype(np.int32)
+
+
+def check_number(value, name, kind, low, high=np.inf, *, low_open=False):
+    """Return `value` if it is a number of `kind` in the range, else raise with its name."""
+    word = "an integer" if kind is Integral else "a number"
+    if isinstance(value, bool) or not isinstance(value, kind):
+        raise TypeError(f"{name} must be {word}, got {value!r} of type {type(value).__name__}.")
+    if not (low < value if low_open else low <= value) or not value <= high:
+        bounds = f"above {low}" if low_open else f"at least {low}"
+        bounds += f" and at most {high}" if high < np.inf else ""
+        raise ValueError(f"{name} must be {bounds}, got {value!r}.")
+    return value
+
+
+def check_choice(value, name, choices):
+    """Raise unless `value` is one of `choices`."""
+    if not isinstance(value, str) or value not in choices:
+        raise ValueError(f"{name} must be one of {list(choices)}, got {value!r}.")
+
+
+def check_n_jobs(n_jobs):
+    """Raise unless `n_jobs` is None or an integer other than 0."""
+    if n_jobs is not None and (check_number(n_jobs, "n_jobs", Integral, -np.inf) == 0):
+        raise ValueError("n_jobs must be None, a positive or a negative integer, got 0.")
+
+
+def _is_matrix(X):
+    """Whether X is a matrix of weights: sparse, an array, nested lists of floats or a frame without users."""
+    if isinstance(X, Interactions):
+        return False
+    if sparse.issparse(X) or isinstance(X, np.ndarray) or np.isscalar(X):
+        return True
+    if isinstance(X, list):
+        first = next((row for row in X if not isinstance(row, (list, tuple)) or len(row)), None)
+        return isinstance(first, (list, tuple)) and isinstance(first[0], Real) and not isinstance(first[0], Integral)
+    if nw.dependencies.is_into_dataframe(X):
+        return "user" not in nw.from_native(X).columns
+    return hasattr(X, "__array__") and not nw.dependencies.is_into_series(X)
+
+
+def _is_ids(X):
+    """Whether X is a list of user ids rather than of histories."""
+    if isinstance(X, np.ndarray):
+        return X.ndim == 1 and X.dtype.kind in "iuUSO" and not any(np.ndim(x) for x in X[:1])
+    if nw.dependencies.is_into_series(X):
+        return True
+    return isinstance(X, (list, tuple)) and len(X) > 0 and all(np.ndim(x) == 0 for x in X)

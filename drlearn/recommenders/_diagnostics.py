@@ -1,0 +1,108 @@
+"""What a structure looks like while it is learned: path sizes, entropies, distinct items, held-out recall."""
+
+from __future__ import annotations
+
+import warnings
+from typing import NamedTuple
+
+import numpy as np
+
+from drlearn.search.rerank import Catalogue, retrieve
+from drlearn.structure.paths import NO_PATH, build_path_index
+
+PROBE_USERS = 1024
+_PROBE_BEAM, _PROBE_K = 25, 10
+_COLLAPSED_SHARE, _COLLAPSED_ENTROPY, _FEW_ITEMS = 0.1, 0.3, 200
+
+
+class Probe(NamedTuple):
+    """Users whom every round's structure is tried on.
+
+    Attributes
+    ----------
+    vectors : ndarray of shape (n, dim)
+        User vectors.
+    seen : tuple of (indptr, items)
+        What they met, left out of what is retrieved.
+    truth : tuple of (indptr, items) or None
+        What held-out users met next; None where no users were held out.
+    item_vectors : ndarray of shape (n_items, dim)
+    allowed : ndarray of shape (n_items,), bool
+        Items with events.
+    n_threads : int
+    """
+
+    vectors: np.ndarray
+    seen: tuple
+    truth: tuple | None
+    item_vectors: np.ndarray
+    allowed: np.ndarray
+    n_threads: int
+
+    def retrieve(self, structure, item_paths, beam_size):
+        """Return what `drlearn.search.rerank.retrieve` gives the probed users."""
+        catalogue = Catalogue(self.item_vectors, item_paths, self.allowed, 0.0)
+        index = build_path_index(item_paths)
+        k = min(_PROBE_K, len(self.allowed))
+        return retrieve(self.vectors, structure, beam_size, index, catalogue, self.seen, k, self.n_threads)
+
+
+def structure_row(probe, structure, item_paths, space, counts):
+    """Return a round's facts about the structure, for `history_`."""
+    sizes = build_path_index(item_paths).sizes
+    top, _, _ = probe.retrieve(structure, item_paths, min(_PROBE_BEAM, space.size))
+    return {
+        "mean_path_size": float(sizes.mean()),
+        "max_path_size": int(sizes.max()),
+        "n_used_paths": len(sizes),
+        "layer_entropies": layer_entropies(item_paths, space, counts),
+        "n_distinct_recommended": len(np.unique(top[top >= 0])),
+        "recall": None if probe.truth is None else _recall(top, *probe.truth),
+    }
+
+
+def layer_entropies(item_paths, space, counts):
+    """Return each layer's entropy of node use over events, as a share of log K: 1 is even, 0 is one node."""
+    item, column = np.nonzero(item_paths != NO_PATH)
+    nodes = space.decode(item_paths[item, column])
+    shares = [np.bincount(nodes[:, d], weights=counts[item], minlength=space.width) for d in range(space.depth)]
+    shares = np.array(shares) / np.maximum(counts[item].sum(), 1)
+    logs = np.log(shares, where=shares > 0, out=np.zeros_like(shares))
+    return [float(e) for e in -(shares * logs).sum(axis=1) / max(np.log(space.width), 1e-9)]
+
+
+def _recall(top, indptr, items):
+    hits = [np.isin(items[a:b], row).mean() for a, b, row in zip(indptr[:-1], indptr[1:], top, strict=True) if b > a]
+    return float(np.mean(hits)) if hits else None
+
+
+def beam_curve(probe, structure, item_paths, space):
+    """Measure what a beam brings: an (n, 2) array of beam sizes and mean candidates a user."""
+    n_items, rows, beam = int(probe.allowed.sum()), [], 1
+    while True:
+        found = probe.retrieve(structure, item_paths, beam)[2]
+        rows.append((beam, found[:, 0].mean()))
+        if beam >= min(space.size, 4096) or rows[-1][1] > 0.9 * n_items:
+            return np.array(rows)
+        beam = min(2 * beam, space.size)
+
+
+def beam_for(curve, n_candidates):
+    """Return the smallest beam expected to bring `n_candidates` a user, between the measured points."""
+    beams, found = curve[:, 0], np.maximum.accumulate(curve[:, 1])
+    return int(np.ceil(np.interp(n_candidates, found, beams)))
+
+
+def warn_if_collapsed(row, n_items, alpha):
+    """Warn where a few paths hold the catalogue, the failure that recommends the same to everybody."""
+    if n_items < _FEW_ITEMS:
+        return
+    crowded = row["max_path_size"] > _COLLAPSED_SHARE * n_items
+    narrow = min(row["layer_entropies"]) < _COLLAPSED_ENTROPY
+    if crowded or narrow:
+        warnings.warn(
+            f"the structure collapsed: the largest path holds {row['max_path_size']} of {n_items} items and the "
+            f"least even layer uses {min(row['layer_entropies']):.0%} of its entropy, so many users get the same "
+            f"items. Raise alpha (it was {alpha:.3g}), leave it at 'auto', or start from init='kmeans'.",
+            stacklevel=2,
+        )

@@ -1,0 +1,190 @@
+"""Retrieval through a fitted structure: beams, filters, widening, and what they report."""
+
+from __future__ import annotations
+
+from numbers import Integral
+
+import numpy as np
+from sklearn.utils.validation import check_is_fitted
+
+from drlearn.recommenders._base import check_number
+from drlearn.recommenders.softmax import SoftmaxBase, SoftmaxRecommender
+from drlearn.structure.paths import NO_PATH
+
+_CANDIDATES_A_RESULT = 8
+_WIDEN = 4
+_WIDENINGS = 2
+
+
+class StructureRetrieval(SoftmaxBase):
+    """The serving half of a Deep Retrieval recommender."""
+
+    def recommend(self, X, k=10, *, beam_size=None, exclude_seen=True, allow=None, deny=None,
+                  return_scores=False, return_paths=False):  # fmt: skip
+        """Recommend the k best items to each user, through beam search and reranking.
+
+        Where filters leave fewer than k candidates the beam is widened; if that is not enough,
+        all that is left is scanned.
+
+        Parameters
+        ----------
+        X : sequence of user ids, or histories in any form that `fit` takes
+            Users known from `fit` by their ids, or the histories of any users, one row each.
+        k : int, default=10
+            Items a user, at most `n_items_`.
+        beam_size : int or "auto", default=None
+            B for this call; None takes the estimator's.
+        exclude_seen : bool, default=True
+            Leave out the items of the user's own history.
+        allow, deny : array-like of item ids, default=None
+            Only these items; not these. Both filter before ranking.
+        return_scores : bool, default=False
+            Return the scores too.
+        return_paths : bool, default=False
+            Return the paths that brought each item too.
+
+        Returns
+        -------
+        items : ndarray of shape (n_users, k)
+            Item ids, best first. A row with fewer than k eligible items ends in -1 (integer ids)
+            or None. Users without events get the items with most events.
+        scores : ndarray of shape (n_users, k), float32
+            Only with `return_scores`: the softmax's logits (plus `path_weight` times the log path
+            probability); -inf where there is no item, event counts for users without events.
+        paths : ndarray of shape (n_users, k, n_paths), int64
+            Only with `return_paths`: codes of the item's paths that were in the user's beam, -1
+            for those that were not.
+
+        Raises
+        ------
+        NotFittedError
+            Before `fit`.
+        ValueError
+            Where `k` or `beam_size` is out of range or an id is unknown.
+        """
+        items, scores, paths = self._serve(
+            X, k, exclude_seen, allow, deny, beam_size=beam_size, return_paths=return_paths
+        )
+        result = (items,) + (scores,) * bool(return_scores) + (paths,) * bool(return_paths)
+        return result if len(result) > 1 else items
+
+    def count_candidates(self, X, k=10, *, beam_size=None):
+        """Count the distinct items that each user's beam brings, before filters and reranking.
+
+        Parameters
+        ----------
+        X : as in `recommend`
+        k : int, default=10
+            What `beam_size="auto"` is to be chosen for.
+        beam_size : int or "auto", default=None
+            None takes the estimator's.
+
+        Returns
+        -------
+        ndarray of shape (n_users,), int64
+            0 for users without events.
+        """
+        check_is_fitted(self)
+        X = self._histories(X)
+        beam_size, seen = self._beam(beam_size, k), (np.zeros(len(X) + 1, np.int64), np.zeros(0, np.int32))
+        found = self._retrieve(self._encode(X), beam_size, 1, self.item_counts_ > 0, seen)[2][:, 0]
+        return np.where(X.lengths > 0, found, 0)
+
+    def brute_force(self):
+        """Return a fitted `SoftmaxRecommender` over the same encoder and softmax, which scans all items."""
+        check_is_fitted(self)
+        names = SoftmaxRecommender().get_params()
+        scan = SoftmaxRecommender(**{name: getattr(self, name) for name in names})
+        for name in ("softmax_model_", "item_vectors_", "history_", "item_counts_", "n_items_", "_fit_X",
+                     "n_features_in_", "feature_names_in_"):  # fmt: skip
+            if hasattr(self, name):
+                setattr(scan, name, getattr(self, name))
+        return scan
+
+    def _beam(self, beam_size, k):
+        """The beam of a call: given, the estimator's, or the one that brings enough candidates for k."""
+        from drlearn.recommenders._diagnostics import beam_for
+
+        beam_size = self.beam_size if beam_size is None else beam_size
+        if beam_size == "auto":
+            return beam_for(self.beam_curve_, _CANDIDATES_A_RESULT * k)
+        return min(check_number(beam_size, "beam_size", Integral, 1), self.path_space_.size)
+
+    def _retrieve(self, users, beam_size, k, allowed, seen):
+        from drlearn.search.rerank import Catalogue, retrieve
+
+        catalogue = Catalogue(self.item_vectors_, self.item_paths_, allowed, float(self.path_weight))
+        return retrieve(
+            users, self.structure_, beam_size, self.path_index_, catalogue, seen, k, self._n_threads()
+        )
+
+    def _rank(self, X, k, allowed, seen, beam_size=None, return_paths=False):
+        users, beam_size = self._encode(X), self._beam(beam_size, k)
+        top, scores, found = self._retrieve(users, beam_size, k, allowed, seen)
+        beams = np.full(len(X), beam_size)
+        available = _available(allowed, seen)
+        for _ in range(_WIDENINGS):
+            short = np.flatnonzero(found[:, 1] < np.minimum(k, available))
+            beam_size = min(beam_size * _WIDEN, self.path_space_.size)
+            if len(short) == 0:
+                break
+            top[short], scores[short], found[short] = self._retrieve(
+                users[short], beam_size, k, allowed, _rows_of(seen, short)
+            )
+            beams[short] = beam_size
+        short = np.flatnonzero(found[:, 1] < np.minimum(k, available))
+        if len(short):
+            top[short], scores[short] = self._scan(
+                users[short], self.item_vectors_, k, allowed, _rows_of(seen, short)
+            )
+        return top, scores, self._paths_of(users, beams, top) if return_paths else None
+
+    def _rank_similar(self, codes, k, allowed):
+        """Rank by cosine the items on an item's own paths and on those that its vector, taken as a user's, finds."""
+        from drlearn.search.beam import search_paths
+        from drlearn.search.rerank import Catalogue, rank_on_paths
+
+        unit = self._unit_item_vectors()
+        itself = np.arange(len(codes) + 1, dtype=np.int64), codes.astype(np.int32)
+        users = (unit[codes] * self.embedding_dim**0.5).astype(np.float32)
+        found, _ = search_paths(users, self.structure_, self._beam(None, k), self._n_threads())
+        paths = np.concatenate([self.item_paths_[codes], found], axis=1)
+        catalogue = Catalogue(unit, self.item_paths_, allowed, 0.0)
+        top, scores, n = rank_on_paths(unit[codes], paths, self.path_index_, catalogue, itself, k)
+        short = np.flatnonzero(n < np.minimum(k, _available(allowed, itself)))
+        if len(short):
+            top[short], scores[short] = self._scan(unit[codes[short]], unit, k, allowed, _rows_of(itself, short))
+        return top, scores
+
+    def _paths_of(self, users, beams, top):
+        """The paths of each recommended item that its user's beam had."""
+        from drlearn.search.beam import search_paths
+        from drlearn.search.rerank import matched_paths
+
+        paths = self._no_paths(*top.shape)
+        for beam_size in np.unique(beams):
+            rows = np.flatnonzero(beams == beam_size)
+            codes, _ = search_paths(users[rows], self.structure_, int(beam_size), self._n_threads())
+            matched = paths[rows]
+            matched_paths(top[rows], self.item_paths_, codes, matched)
+            paths[rows] = matched
+        return paths
+
+    def _no_paths(self, n, k):
+        return np.full((n, k, self.n_paths), NO_PATH)
+
+
+def _available(allowed, seen):
+    """Number of items that each row may get."""
+    indptr, items = seen
+    barred = np.concatenate([[0], np.cumsum(allowed[items])])
+    return int(allowed.sum()) - np.diff(barred[indptr])
+
+
+def _rows_of(seen, rows):
+    """The (indptr, items) of some rows."""
+    indptr, items = seen
+    lengths = np.diff(indptr)[rows]
+    out = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+    place = np.arange(out[-1]) + np.repeat(indptr[rows] - out[:-1], lengths)
+    return out, items[place]

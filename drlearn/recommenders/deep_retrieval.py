@@ -1,0 +1,331 @@
+"""Deep Retrieval: the EM loop of the paper, and retrieval through what it learned."""
+
+from __future__ import annotations
+
+import time
+from numbers import Integral, Real
+
+import numpy as np
+
+from drlearn._history import TrainingHistory, progress_bar
+from drlearn._runtime import stream
+from drlearn.recommenders._base import check_choice, check_number, seen_items
+from drlearn.recommenders._retrieval import StructureRetrieval
+from drlearn.structure.paths import NO_PATH, PathSpace, automatic_width, build_path_index
+
+EPOCHS_TOGETHER = 2
+M_STEP_BEAM = 50
+
+
+class DeepRetrievalRecommender(StructureRetrieval):
+    """Retrieve candidates through a learned structure of paths: Deep Retrieval.
+
+    Every item gets J paths through D layers of K nodes. A small network gives p(c|x), the
+    probability of path c for user x; paths and network are trained together by EM; a beam search
+    finds a user's B most probable paths, and a softmax trained with them orders their items. The
+    cost of `recommend` does not grow with the catalogue.
+
+    Parameters
+    ----------
+    width : int or "auto", default="auto"
+        K, nodes a layer. "auto" is ``10 * n_items**0.2``.
+    depth : int, default=3
+        D, layers.
+    n_paths : int, default=3
+        J, paths an item.
+    beam_size : int or "auto", default="auto"
+        B, paths followed in retrieval. "auto" picks per call the beam that brought about eight
+        times `k` candidates a user when it was measured at the end of `fit`.
+    alpha : float or "auto", default="auto"
+        Weight of the penalty on full paths, in the paper's unit: the objective of the M-step is
+        ``sum_v N_v log(sum_j s[v, c_vj]) - alpha sum_c f(|c|)``. Useful values depend on the events
+        and the items a path; "auto" aims at small, evenly used paths: the fifth item on a path
+        costs one nat on each event of an average item.
+    penalty_degree : int, default=4
+        m in the penalty f(n) = n**m / m.
+    n_candidate_paths : int, default=100
+        S, paths kept in an item's score table.
+    max_iter : int, default=3
+        EM rounds after the training together: an M-step, then E-steps over the frozen softmax.
+    init : {"kmeans", "random"}, default="kmeans"
+        First paths: residual k-means of the item vectors before the last two epochs of training
+        together, or random paths from the first epoch on (the paper's).
+    path_weight : float, default=0.0
+        Weight of an item's log path probability beside its logit when candidates are ordered; 0
+        is the paper's order.
+    embedding_dim : int, default=64
+        Length of user and item vectors.
+    encoder : {"mixed", "gru", "mean"} or torch.nn.Module, default="mixed"
+        Map from event vectors (batch, time, dim) to user vectors (batch, time, dim), where the
+        vector at time t may depend on events up to t only. "gru" is the paper's; "mixed" adds the
+        root-mean and the last of the event vectors; "mean" does not depend on order.
+    history_length : int, default=69
+        Last events that the encoder reads.
+    n_hidden : int, default=64
+        Hidden units in each layer of the structure network.
+    n_negatives : int, default=2048
+        Sampled items a batch; where the catalogue has no more, all are used.
+    n_epochs : int, default=10
+        Epochs of encoder and softmax. The structure joins for the last two (`init="kmeans"`) or
+        for all (`init="random"`); after them encoder and softmax are frozen.
+    n_structure_epochs : int, default=2
+        Epochs of the structure network in each EM round; the last round has one more, at a
+        falling learning rate.
+    batch_size : int or "auto", default="auto"
+        Events a gradient step. "auto" takes a 128th of the training events, between 128 and 2048.
+    learning_rate : float, default=0.005
+        Of encoder and softmax: the peak, after a short warm-up; decays linearly to nothing.
+    validation_fraction : float, default=0.0
+        Share of the users to hold out; their recall at 10 is in `history_`.
+    device : str, default="cpu"
+        Torch device for training and encoding.
+    n_jobs : int, default=None
+        Threads; None means all cores granted to the process. Results do not depend on it.
+    random_state : int, RandomState or None, default=None
+    verbose : int, default=0
+        1 prints a line a round and shows progress bars.
+
+    Attributes
+    ----------
+    item_paths_ : ndarray of shape (n_items, n_paths), int64
+        Path codes (`path_space_` decodes them); -1 where an item has fewer, as have items without
+        events.
+    path_index_ : PathIndex
+        Items by path; `path_sizes_` are its counts.
+    path_sizes_ : ndarray of shape (n_used_paths,)
+    path_scores_ : ScoreTable
+        s[v, c] of the last M-step.
+    path_space_ : PathSpace
+    structure_ : StructureArrays
+        The network as plain arrays.
+    structure_model_, softmax_model_ : torch.nn.Module
+    item_vectors_ : ndarray of shape (n_items, embedding_dim), float32
+        Inner products with the user vectors of `transform` are the softmax's logits.
+    beam_curve_ : ndarray of shape (n, 2)
+        Beam sizes and the mean candidates they brought.
+    history_ : list of dict
+        A row a round (0 is the training together): losses, share of items that moved, path sizes,
+        layer entropies, distinct items recommended, held-out recall, seconds of E and M.
+    alpha_ : float
+    n_iter_ : int
+    item_counts_ : ndarray of shape (n_items,)
+        Events of each item in fit.
+    n_items_, n_features_in_ : int
+
+    See Also
+    --------
+    SoftmaxRecommender : The same softmax, scanned whole.
+
+    Notes
+    -----
+    A row of a matrix has no order: its events count as met in the order of the columns, for which
+    `encoder="mean"` is the right choice. All events count alike; weights are for filters.
+
+    Departures from the paper: the default encoder is stronger, items have one table of vectors
+    and a cosine softmax, first paths come from k-means, and the M-step starts from scores of the
+    whole training set rather than of the latest batches.
+
+    References
+    ----------
+    W. Gao et al., "Deep Retrieval: Learning A Retrievable Structure for Large-Scale
+    Recommendations", CIKM 2021, arXiv:2007.07203.
+
+    Examples
+    --------
+    >>> from drlearn.datasets import make_interactions
+    >>> X = make_interactions(n_users=300, n_items=100, random_state=0)
+    >>> est = DeepRetrievalRecommender(n_epochs=3, max_iter=1, random_state=0).fit(X)
+    >>> est.recommend(X[:2], k=5).shape
+    (2, 5)
+    """
+
+    def __init__(self, *, width="auto", depth=3, n_paths=3, beam_size="auto", alpha="auto", penalty_degree=4,
+                 n_candidate_paths=100, max_iter=3, init="kmeans", path_weight=0.0, embedding_dim=64,
+                 encoder="mixed", history_length=69, n_hidden=64, n_negatives=2048, n_epochs=10,
+                 n_structure_epochs=2, batch_size="auto", learning_rate=0.005, validation_fraction=0.0,
+                 device="cpu", n_jobs=None, random_state=None, verbose=0):  # fmt: skip
+        self.width = width
+        self.depth = depth
+        self.n_paths = n_paths
+        self.beam_size = beam_size
+        self.alpha = alpha
+        self.penalty_degree = penalty_degree
+        self.n_candidate_paths = n_candidate_paths
+        self.max_iter = max_iter
+        self.init = init
+        self.path_weight = path_weight
+        self.embedding_dim = embedding_dim
+        self.encoder = encoder
+        self.history_length = history_length
+        self.n_hidden = n_hidden
+        self.n_negatives = n_negatives
+        self.n_epochs = n_epochs
+        self.n_structure_epochs = n_structure_epochs
+        self.batch_size = batch_size
+        self.learning_rate = learning_rate
+        self.validation_fraction = validation_fraction
+        self.device = device
+        self.n_jobs = n_jobs
+        self.random_state = random_state
+        self.verbose = verbose
+
+    def _check_parameters(self):
+        super()._check_parameters()
+        for name in ("depth", "n_paths", "n_candidate_paths", "max_iter", "n_hidden", "n_structure_epochs"):
+            check_number(getattr(self, name), name, Integral, 1)
+        for name in ("width", "beam_size"):
+            if getattr(self, name) != "auto":
+                check_number(getattr(self, name), name, Integral, 1)
+        if self.alpha != "auto":
+            check_number(self.alpha, "alpha", Real, 0)
+        check_number(self.penalty_degree, "penalty_degree", Real, 1)
+        check_number(self.path_weight, "path_weight", Real, 0)
+        check_number(self.validation_fraction, "validation_fraction", Real, 0, 0.9)
+        check_choice(self.init, "init", ("kmeans", "random"))
+        if self.n_paths > self.n_candidate_paths:
+            raise ValueError(
+                f"n_paths={self.n_paths} must not exceed n_candidate_paths={self.n_candidate_paths}: an "
+                "item's paths are chosen among its candidates; raise n_candidate_paths."
+            )
+        if self.width != "auto":
+            self._new_space(self.width)
+
+    def _new_space(self, width):
+        space = PathSpace(width, self.depth)
+        if space.size < self.n_paths:
+            raise ValueError(
+                f"n_paths={self.n_paths} is more than the width**depth={space.size} paths there are; raise "
+                "width or depth, or lower n_paths."
+            )
+        return space
+
+    def _fit(self, X):
+        from drlearn.structure.model import torch_session
+        from drlearn.structure.training import Shards
+
+        self._check_pairs(X)
+        counts = X.item_counts()
+        space = self._new_space(automatic_width(np.count_nonzero(counts)) if self.width == "auto" else self.width)
+        seed = self._seed()
+        with torch_session(seed), Shards(self._n_threads()) as shards:
+            return self._expectation_maximization(X, counts, space, seed, shards)
+
+    def _expectation_maximization(self, X, counts, space, seed, shards):
+        """The paper's training: all together first, then EM over a frozen softmax (section 3.2)."""
+        from drlearn.recommenders import _diagnostics
+        from drlearn.structure.assignment import assign_paths, automatic_alpha
+        from drlearn.structure.training import StructureTrainer, encode_pairs
+
+        history, started = TrainingHistory(verbose=self.verbose), time.perf_counter()
+        X, validation = self._hold_out(X, seed)
+        model, structure, item_paths, losses = self._train_together(X, counts, space, seed, shards)
+        users, items = encode_pairs(model, X, self.history_length, shards)
+        probe = self._probe(X, validation, model, counts, seed, shards)
+        row = _diagnostics.structure_row(probe, structure.export(), item_paths, space, counts)
+        history.record(
+            round=0, softmax_loss=losses[0], structure_loss=losses[1], moved=None, **row,
+            seconds_e=time.perf_counter() - started, seconds_m=0.0,
+        )  # fmt: skip
+
+        alpha = self.alpha
+        if alpha == "auto":
+            alpha = automatic_alpha(counts, self.n_paths, space.size, self.penalty_degree)
+        n_events = np.bincount(items, minlength=X.n_items)
+        trainer = StructureTrainer(
+            structure, users, items, batch_size=self._batch_size(X), seed=seed, shards=shards
+        )
+        for iteration in range(1, self.max_iter + 1):
+            started, before = time.perf_counter(), item_paths
+            path_scores = self._score(users, items, structure, X.n_items, iteration)
+            item_paths = assign_paths(
+                path_scores, item_paths, n_events, alpha=alpha, penalty_degree=self.penalty_degree
+            )
+            seconds_m, started = time.perf_counter() - started, time.perf_counter()
+            loss = self._fit_structure(trainer, item_paths, space, iteration)
+            row = _diagnostics.structure_row(probe, structure.export(), item_paths, space, counts)
+            history.record(
+                round=iteration, softmax_loss=losses[0], structure_loss=loss,
+                moved=float((before != item_paths)[counts > 0].any(axis=1).mean()), **row,
+                seconds_e=time.perf_counter() - started, seconds_m=seconds_m,
+            )  # fmt: skip
+        _diagnostics.warn_if_collapsed(row, np.count_nonzero(counts), alpha)
+        index = build_path_index(item_paths)
+        return {
+            "softmax_model_": model, "item_vectors_": probe.item_vectors, "structure_model_": structure,
+            "structure_": structure.export(), "path_space_": space, "item_paths_": item_paths,
+            "path_index_": index, "path_sizes_": index.sizes, "path_scores_": path_scores, "alpha_": alpha,
+            "beam_curve_": _diagnostics.beam_curve(probe, structure.export(), item_paths, space),
+            "history_": history, "n_iter_": self.max_iter,
+        }  # fmt: skip
+
+    def _train_together(self, X, counts, space, seed, shards):
+        """Encoder, softmax and, once items have paths, the structure; return them, the paths and the losses."""
+        from drlearn.structure.initialization import kmeans_paths, random_paths
+        from drlearn.structure.model import StructureModel
+        from drlearn.structure.training import PathTargets
+
+        model = self._new_model(X.n_items)
+        structure = StructureModel(self.embedding_dim, space.width, space.depth, self.n_hidden).to(self.device)
+        trainer = self._new_trainer(model, structure, X, seed, shards)
+        item_paths, known = np.full((X.n_items, self.n_paths), NO_PATH), np.flatnonzero(counts)
+        start = 0 if self.init == "random" else max(0, self.n_epochs - EPOCHS_TOGETHER)
+        targets, rng = None, stream(seed, 2)
+        for epoch in range(self.n_epochs):
+            if epoch == start:
+                if self.init == "random":
+                    item_paths[known] = random_paths(len(known), self.n_paths, space, rng)
+                else:
+                    vectors = model.export_item_vectors()[known]
+                    item_paths[known] = kmeans_paths(vectors, self.n_paths, space, rng)
+                targets = PathTargets.of(item_paths, space, self.device)
+            with progress_bar(trainer.n_pairs, f"epoch {epoch + 1}", self.verbose) as bar:
+                losses = trainer.epoch(epoch, targets, bar.update)
+        return model, structure, item_paths, losses
+
+    def _score(self, users, items, structure, n_items, iteration):
+        """First half of the M-step: every item's scores from beams over its events."""
+        from drlearn.structure.scores import score_paths
+
+        beam_size = min(M_STEP_BEAM, structure.export().output_bias.shape[1] ** self.depth)
+        with progress_bar(len(items), f"round {iteration}, M-step", self.verbose) as bar:
+            return score_paths(
+                users, items, n_items, structure.export(), beam_size=beam_size,
+                n_paths=self.n_candidate_paths, n_threads=self._n_threads(), progress=bar.update,
+            )  # fmt: skip
+
+    def _fit_structure(self, trainer, item_paths, space, iteration):
+        """E-step: fit the network to the paths, the softmax frozen; return the last epoch's loss."""
+        from drlearn.structure.training import PathTargets
+
+        targets, n_epochs, last = PathTargets.of(item_paths, space, self.device), self.n_structure_epochs, False
+        if iteration == self.max_iter:
+            n_epochs, last = n_epochs + 1, True
+        for epoch in range(n_epochs):
+            with progress_bar(trainer.n_events, f"round {iteration}, E-step", self.verbose) as bar:
+                loss = trainer.epoch((iteration, epoch), targets, 1 - epoch / n_epochs if last else 1.0, bar.update)
+        return loss
+
+    def _hold_out(self, X, seed):
+        """Split off the users whose recall is reported; return (training users, held-out users or None)."""
+        n = round(self.validation_fraction * len(X))
+        if n == 0:
+            return X, None
+        order = stream(seed, 3).permutation(len(X))
+        train, validation = X[np.sort(order[n:])], X[np.sort(order[:n])]
+        self._check_pairs(train)
+        return train, validation.drop_empty(2) if (validation.lengths > 1).any() else None
+
+    def _probe(self, X, validation, model, counts, seed, shards):
+        """Users on whom rounds are compared: held-out ones where there are any, else a sample of training's."""
+        from drlearn.recommenders._diagnostics import PROBE_USERS, Probe
+        from drlearn.structure.training import encode_rows
+
+        truth = None
+        if validation is None:
+            X = X.drop_empty()
+            X = X[np.sort(stream(seed, 4).permutation(len(X))[:PROBE_USERS])]
+        else:
+            X, truth = validation.split(0.5)
+            truth = seen_items(truth)
+        users = encode_rows(model, X, self.history_length, shards)
+        return Probe(users, seen_items(X), truth, model.export_item_vectors(), counts > 0, self._n_threads())

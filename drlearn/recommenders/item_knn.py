@@ -1,0 +1,101 @@
+"""Item neighbours: the yardstick that is hard to beat on short histories."""
+
+from __future__ import annotations
+
+from numbers import Integral
+
+import numpy as np
+from scipy import sparse
+from sklearn.preprocessing import normalize
+from sklearn.utils.validation import check_is_fitted
+
+from drlearn.recommenders._base import BaseRecommender, check_number
+
+_CELLS = 2**24
+
+
+class ItemKNNRecommender(BaseRecommender):
+    """Recommend what was met together with the items of the history (item-based collaborative filtering).
+
+    The similarity of two items is the cosine of their columns of the binary user-item matrix; an
+    item's score is the sum of its similarities to the history's items, over the `n_neighbors`
+    most similar items of each.
+
+    Parameters
+    ----------
+    n_neighbors : int, default=100
+        Neighbours kept an item.
+
+    Attributes
+    ----------
+    similarity_ : csr_array of shape (n_items, n_items)
+        Row i holds the neighbours of item i.
+    item_counts_ : ndarray of shape (n_items,)
+    n_items_, n_features_in_ : int
+
+    Examples
+    --------
+    >>> est = ItemKNNRecommender().fit([["a", "b"], ["a", "b", "c"], ["c", "d"]])
+    >>> est.recommend([["a"]], k=2)
+    array([['b', 'c']], dtype=object)
+    """
+
+    def __init__(self, n_neighbors=100):
+        self.n_neighbors = n_neighbors
+
+    def _check_parameters(self):
+        check_number(self.n_neighbors, "n_neighbors", Integral, 1)
+
+    def _fit(self, X):
+        columns = normalize(_binary(X), axis=0)  # cosine of columns from here on
+        step = max(1, _CELLS // X.n_items)
+        rows = [
+            self._neighbours(columns, start, min(start + step, X.n_items)) for start in range(0, X.n_items, step)
+        ]
+        return {"similarity_": sparse.csr_array(sparse.vstack(rows, format="csr"))}
+
+    def _neighbours(self, columns, start, stop):
+        """The most similar other items of a run of items."""
+        from drlearn.search.rerank import top_of_scores
+
+        dense = (columns[:, start:stop].T @ columns).toarray()
+        dense[dense <= 0] = -np.inf
+        itself = np.arange(stop - start + 1, dtype=np.int64), np.arange(start, stop, dtype=np.int32)
+        n_items = columns.shape[1]
+        top, scores = top_of_scores(dense, np.ones(n_items, bool), itself, min(self.n_neighbors, n_items))
+        found = top >= 0
+        row = np.broadcast_to(np.arange(stop - start)[:, None], top.shape)[found]
+        return sparse.csr_array((scores[found], (row, top[found])), shape=(stop - start, n_items))
+
+    def _rank(self, X, k, allowed, seen):
+        from drlearn.search.rerank import top_of_scores
+
+        scores = (_binary(X) @ self.similarity_).tocsr()
+        step, parts = max(1, _CELLS // X.n_items), []
+        for start in range(0, len(X), step):
+            dense = scores[start : start + step].toarray()
+            dense[dense <= 0] = -np.inf
+            bounds = seen[0][start : start + step + 1]
+            chunk_seen = bounds - bounds[0], seen[1][bounds[0] : bounds[-1]]
+            parts.append(top_of_scores(dense, allowed, chunk_seen, k))
+        return *(np.concatenate(part) for part in zip(*parts, strict=True)), None
+
+    def similar_items(self, items, k=10, *, allow=None, deny=None, return_scores=False):
+        """Return the neighbours of each given item; see `DeepRetrievalRecommender.similar_items`."""
+        check_is_fitted(self)
+        from drlearn.search.rerank import top_of_scores
+
+        codes = self._item_codes(items, "items")
+        k = check_number(k, "k", Integral, 1, self.n_items_)
+        dense = self.similarity_[codes].toarray()
+        dense[dense <= 0] = -np.inf
+        itself = np.arange(len(codes) + 1, dtype=np.int64), codes.astype(np.int32)
+        top, scores = top_of_scores(dense, self._allowed(allow, deny), itself, k)
+        ids = self._fit_X.item_vocabulary.decode(top)
+        return (ids, scores) if return_scores else ids
+
+
+def _binary(X):
+    matrix = X.to_csr()
+    matrix.data[:] = 1
+    return matrix

@@ -1,0 +1,241 @@
+"""Brute force: a user encoder and a softmax over all items, scanned whole; the yardstick of every structure."""
+
+from __future__ import annotations
+
+import copy
+import time
+from numbers import Integral, Real
+
+import numpy as np
+from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
+from sklearn.utils import check_random_state
+from sklearn.utils.validation import check_is_fitted
+
+from drlearn._history import TrainingHistory, progress_bar
+from drlearn.recommenders._base import BaseRecommender, check_choice, check_n_jobs, check_number
+
+_SCAN_CELLS = 2**25
+_BATCHES_AN_EPOCH, _BATCH_RANGE = 128, (128, 2048)
+
+
+class SoftmaxBase(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseRecommender):
+    """What recommenders over a user encoder and a softmax share: parameters, training together, vectors."""
+
+    def _check_parameters(self):
+        # Late, here and below: torch loads when first needed, not with the package.
+        from torch import nn
+
+        from drlearn.structure.model import ENCODERS
+
+        for name in ("embedding_dim", "history_length", "n_negatives", "n_epochs"):
+            check_number(getattr(self, name), name, Integral, 1)
+        if self.batch_size != "auto":
+            check_number(self.batch_size, "batch_size", Integral, 1)
+        check_number(self.learning_rate, "learning_rate", Real, 0, low_open=True)
+        if not isinstance(self.encoder, nn.Module):
+            check_choice(self.encoder, "encoder", ENCODERS)
+        check_n_jobs(self.n_jobs)
+
+    def _seed(self):
+        return int(check_random_state(self.random_state).randint(2**31 - 1))
+
+    def _batch_size(self, X):
+        """Events a step: as given, or such that small data get a useful number of steps an epoch too."""
+        if self.batch_size != "auto":
+            return self.batch_size
+        n_pairs = int(np.maximum(X.lengths - 1, 0).sum())
+        return int(np.clip(n_pairs // _BATCHES_AN_EPOCH, *_BATCH_RANGE))
+
+    def _new_model(self, n_items):
+        from drlearn.structure.model import SoftmaxModel
+
+        encoder = self.encoder if isinstance(self.encoder, str) else copy.deepcopy(self.encoder)
+        return SoftmaxModel(n_items, self.embedding_dim, encoder).to(self.device)
+
+    def _new_trainer(self, model, structure, X, seed, shards):
+        from drlearn.structure.training import JointTrainer
+
+        return JointTrainer(
+            model, structure, X, X.item_counts(), history_length=self.history_length,
+            n_negatives=self.n_negatives, n_epochs=self.n_epochs, batch_size=self._batch_size(X),
+            learning_rate=self.learning_rate, seed=seed, shards=shards,
+        )  # fmt: skip
+
+    def _check_pairs(self, X):
+        """Raise unless some user has an event that follows another."""
+        if not (X.lengths > 1).any():
+            raise ValueError(
+                f"X has {X.n_users} users of at most one event each (n_samples={X.n_users}, "
+                f"n_features={X.n_items}): there is no next item to learn from. Pass rows of two events "
+                f"or more (1 feature(s) or 1 sample is not enough)."
+            )
+
+    def transform(self, X):
+        """Return the user vectors.
+
+        Parameters
+        ----------
+        X : as in `recommend`
+
+        Returns
+        -------
+        ndarray of shape (n_users, embedding_dim), float32
+            Of length sqrt(embedding_dim), such that inner products with `item_vectors_` are the
+            softmax's logits; zeros for users without events.
+        """
+        check_is_fitted(self)
+        return self._encode(self._histories(X))
+
+    def _encode(self, X):
+        from drlearn.structure.model import torch_session
+        from drlearn.structure.training import Shards, encode_rows
+
+        with torch_session(), Shards(self._n_threads()) as shards:
+            return encode_rows(self.softmax_model_, X, self.history_length, shards)
+
+    @property
+    def _n_features_out(self):
+        return self.embedding_dim
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.transformer_tags.preserves_dtype = ["float32"]
+        return tags
+
+    def similar_items(self, items, k=10, *, allow=None, deny=None, return_scores=False):
+        """Return the items most like each given item.
+
+        Parameters
+        ----------
+        items : array-like of shape (n,)
+            Item ids.
+        k : int, default=10
+        allow, deny : array-like of item ids, default=None
+            Only these; not these.
+        return_scores : bool, default=False
+
+        Returns
+        -------
+        ids : ndarray of shape (n, k)
+            Most similar first, the item itself left out, padded as in `recommend`.
+        scores : ndarray of shape (n, k), float32
+            Cosine of the item vectors.
+        """
+        check_is_fitted(self)
+        codes = self._item_codes(items, "items")
+        k = check_number(k, "k", Integral, 1, self.n_items_)
+        top, scores = self._rank_similar(codes, k, self._allowed(allow, deny))
+        ids = self._fit_X.item_vocabulary.decode(top)
+        return (ids, scores) if return_scores else ids
+
+    def _unit_item_vectors(self):
+        return self.item_vectors_ / np.linalg.norm(self.item_vectors_, axis=1, keepdims=True)
+
+    def _scan(self, vectors, items, k, allowed, seen):
+        """The k best items by inner product, over all of them."""
+        from drlearn.search.rerank import top_of_scores
+
+        indptr, seen_items = seen
+        rows = max(1, _SCAN_CELLS // len(items))
+        parts = []
+        for start in range(0, len(vectors), rows):
+            bounds = indptr[start : start + rows + 1]
+            chunk_seen = bounds - bounds[0], seen_items[bounds[0] : bounds[-1]]
+            parts.append(top_of_scores(vectors[start : start + rows] @ items.T, allowed, chunk_seen, k))
+        return tuple(np.concatenate(part) for part in zip(*parts, strict=True))
+
+
+class SoftmaxRecommender(SoftmaxBase):
+    """Recommend by scanning a sampled-softmax model over all items.
+
+    A user encoder reads the last events, one table of item vectors serves as input and output,
+    and every item is scored. This is the brute force that Deep Retrieval is measured against, and
+    a good recommender wherever a scan of the catalogue is affordable.
+
+    Parameters
+    ----------
+    embedding_dim : int, default=64
+        Length of user and item vectors.
+    encoder : {"mixed", "gru", "mean"} or torch.nn.Module, default="mixed"
+        Map from event vectors (batch, time, dim) to user vectors (batch, time, dim), where the
+        vector at time t may depend on events up to t only. "gru" is the paper's; "mixed" adds the
+        root-mean and the last of the event vectors; "mean" does not depend on order.
+    history_length : int, default=69
+        Last events that the encoder reads.
+    n_negatives : int, default=2048
+        Sampled items a batch; where the catalogue has no more, all are used.
+    n_epochs : int, default=10
+    batch_size : int or "auto", default="auto"
+        Events a gradient step. "auto" takes a 128th of the training events, between 128 and 2048.
+    learning_rate : float, default=0.005
+        Peak, after a short warm-up; decays linearly to nothing.
+    device : str, default="cpu"
+        Torch device for training and encoding.
+    n_jobs : int, default=None
+        Threads; None means all cores granted to the process. Results do not depend on it.
+    random_state : int, RandomState or None, default=None
+    verbose : int, default=0
+
+    Attributes
+    ----------
+    item_vectors_ : ndarray of shape (n_items, embedding_dim), float32
+        Inner products with the user vectors of `transform` are the logits.
+    softmax_model_ : torch.nn.Module
+    history_ : list of dict
+        One row an epoch: softmax_loss, seconds.
+    item_counts_ : ndarray of shape (n_items,)
+        Events of each item in fit.
+    n_items_, n_features_in_ : int
+
+    See Also
+    --------
+    DeepRetrievalRecommender : The same softmax behind a learned index.
+
+    Examples
+    --------
+    >>> from drlearn.datasets import make_interactions
+    >>> X = make_interactions(n_users=200, n_items=100, random_state=0)
+    >>> est = SoftmaxRecommender(n_epochs=2, random_state=0).fit(X)
+    >>> est.recommend(X[:2], k=5).shape
+    (2, 5)
+    """
+
+    def __init__(self, *, embedding_dim=64, encoder="mixed", history_length=69, n_negatives=2048, n_epochs=10,
+                 batch_size="auto", learning_rate=0.005, device="cpu", n_jobs=None, random_state=None,
+                 verbose=0):  # fmt: skip
+        self.embedding_dim = embedding_dim
+        self.encoder = encoder
+        self.history_length = history_length
+        self.n_negatives = n_negatives
+        self.n_epochs = n_epochs
+        self.batch_size = batch_size
+        self.learning_rate = learning_rate
+        self.device = device
+        self.n_jobs = n_jobs
+        self.random_state = random_state
+        self.verbose = verbose
+
+    def _fit(self, X):
+        from drlearn.structure.model import torch_session
+        from drlearn.structure.training import Shards
+
+        self._check_pairs(X)
+        seed, history = self._seed(), TrainingHistory(verbose=self.verbose)
+        with torch_session(seed), Shards(self._n_threads()) as shards:
+            model = self._new_model(X.n_items)
+            trainer = self._new_trainer(model, None, X, seed, shards)
+            for epoch in range(self.n_epochs):
+                started = time.perf_counter()
+                with progress_bar(trainer.n_pairs, f"epoch {epoch + 1}", self.verbose) as bar:
+                    loss, _ = trainer.epoch(epoch, progress=bar.update)
+                history.record(epoch=epoch + 1, softmax_loss=loss, seconds=time.perf_counter() - started)
+            vectors = model.export_item_vectors()
+        return {"softmax_model_": model, "item_vectors_": vectors, "history_": history}
+
+    def _rank(self, X, k, allowed, seen):
+        return *self._scan(self._encode(X), self.item_vectors_, k, allowed, seen), None
+
+    def _rank_similar(self, codes, k, allowed):
+        unit = self._unit_item_vectors()
+        itself = np.arange(len(codes) + 1, dtype=np.int64), codes.astype(np.int32)
+        return self._scan(unit[codes], unit, k, allowed, itself)
