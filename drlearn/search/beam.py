@@ -24,8 +24,8 @@ _PREFIXES = 16  # expanded at once: the product is small enough that BLAS stays 
 class StructureArrays(NamedTuple):
     """The structure model as plain arrays: what search needs and nothing else.
 
-    Layer d of a path (c_1, ..., c_D) has the logits
-    ``relu(x @ user_weight[d] + user_bias[d] + sum_{i<d} node_tables[d, i, c_i]) @ output_weight[d] + output_bias[d]``.
+    Layer d of a path (c_1, ..., c_D) has the logits ``relu(h) @ output_weight[d] + output_bias[d]`` with
+    ``h = x @ user_weight[d] + user_bias[d] + sum_{i<d} node_tables[d, i, c_i]``.
 
     Attributes
     ----------

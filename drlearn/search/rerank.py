@@ -16,6 +16,7 @@ from drlearn.search.beam import beam_scratch, beam_search
 from drlearn.structure.paths import NO_PATH
 
 _BLOCK = 256
+_TINY = np.float32(1.1754944e-38)  # a path less probable than that still has a finite log
 
 
 class Catalogue(NamedTuple):
@@ -113,7 +114,7 @@ def score_items(x, items, mass, n, vectors, path_weight, scores):
         scores[i] = total
     if path_weight > 0:
         for i in range(n):
-            scores[i] += path_weight * np.log(mass[i])
+            scores[i] += path_weight * np.log(max(mass[i], _TINY))
 
 
 @jit
@@ -217,8 +218,32 @@ def retrieve(X, structure, beam_size, index, catalogue, seen, k, n_threads=1):
 
 
 @jit
+def _rank_rows(X, codes, index, catalogue, seen_indptr, seen, top, scores, found):
+    """Rank for each row of `X` what lies on its paths `codes`, by inner product alone."""
+    log_probs = np.zeros(codes.shape[1], np.float32)
+    items, mass = np.empty(1024, np.int32), np.empty(1024, np.float32)
+    for row in range(X.shape[0]):
+        items, mass, n = collect_candidates(codes[row], codes.shape[1], log_probs, index, items, mass)
+        n = drop_barred(items, mass, n, catalogue.allowed, seen[seen_indptr[row] : seen_indptr[row + 1]])
+        found[row] = n
+        logits = np.empty(n, np.float32)
+        score_items(X[row], items, mass, n, catalogue.vectors, np.float32(0.0), logits)
+        k = select_top(items, logits, n, top[row], scores[row])
+        for i in range(k, top.shape[1]):
+            top[row, i], scores[row, i] = -1, -np.inf
+
+
+def rank_on_paths(X, codes, index, catalogue, seen, k):
+    """Return the k best items on given paths (n, any) by inner product, their scores and their number."""
+    top, scores = np.empty((len(X), k), np.int32), np.empty((len(X), k), np.float32)
+    found = np.empty(len(X), np.int64)
+    _rank_rows(X, codes, index, catalogue, *seen, top, scores, found)
+    return top, scores, found
+
+
+@jit
 def _top_rows(scores, allowed, seen_indptr, seen, top, top_scores):
-    """The k best columns of each row of a dense score matrix, -inf never among them."""
+    """Write the k best columns of each row of a dense score matrix, -inf never among them."""
     n_items = scores.shape[1]
     items, kept = np.empty(n_items, np.int32), np.empty(n_items, np.float32)
     for row in range(scores.shape[0]):

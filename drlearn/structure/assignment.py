@@ -20,7 +20,7 @@ def _penalty_step(size, degree):
 
 @jit
 def _best_candidate(scores, columns, sizes, chosen, n_chosen, total, n_events, alpha, degree):
-    """The candidate with the largest gain among those not chosen yet, -1 where there is none."""
+    """Return the candidate with the largest gain among those not chosen yet, -1 where there is none."""
     best, best_gain = -1, -np.inf
     base = np.log(total) if total > 0 else 0.0
     for i in range(scores.shape[0]):
@@ -88,7 +88,7 @@ def assign_paths(table, item_paths, n_events, *, alpha, penalty_degree=4, n_swee
         Codes after the step. An item without candidates keeps its paths; one with fewer than J
         candidates has `NO_PATH` in the places left.
     """
-    kept = table.codes[:, 0] == NO_PATH
+    kept = table.scores[:, 0] <= 0
     codes = np.unique(np.concatenate([table.codes.ravel(), item_paths.ravel()]))
     offset = int(codes[0] == NO_PATH)
     columns = (np.searchsorted(codes, table.codes) - offset).astype(np.int32)

@@ -17,11 +17,12 @@ def random_paths(n_items, n_paths, space, rng):
         return order[:, :n_paths].astype(np.int64)
     paths = rng.integers(space.size, size=(n_items, n_paths))
     while True:
-        ordered = np.sort(paths, axis=1)
-        repeats = (ordered[:, 1:] == ordered[:, :-1]).any(axis=1)
-        if not repeats.any():
+        order = paths.argsort(axis=1, kind="stable")
+        ordered = np.take_along_axis(paths, order, axis=1)
+        rows, places = np.nonzero(ordered[:, 1:] == ordered[:, :-1])
+        if not len(rows):
             return paths
-        paths[repeats] = rng.integers(space.size, size=(int(repeats.sum()), n_paths))
+        paths[rows, order[rows, places + 1]] = rng.integers(space.size, size=len(rows))
 
 
 def _codebooks(vectors, space, rng):
@@ -30,8 +31,9 @@ def _codebooks(vectors, space, rng):
     if len(vectors) > _SAMPLE_A_CENTRE * space.width:
         sample = vectors[np.sort(rng.choice(len(vectors), _SAMPLE_A_CENTRE * space.width, replace=False))]
     rest, books = sample.copy(), []
+    grain = 1e-5 * (np.abs(sample).max() or 1.0)  # what differs by less differs by rounding
     for _ in range(space.depth):
-        distinct = len(np.unique(rest, axis=0))
+        distinct = len(np.unique(np.round(rest / grain).astype(np.int32), axis=0))
         kmeans = KMeans(
             min(space.width, distinct), n_init=1, max_iter=25, random_state=int(rng.integers(2**31))
         ).fit(rest)
@@ -43,7 +45,7 @@ def _codebooks(vectors, space, rng):
 
 
 def _nearest_paths(vectors, books, n_paths, space):
-    """The `n_paths` codes whose sums of centres come closest to each vector, by a beam over layers."""
+    """Return the `n_paths` codes whose sums of centres come closest to each vector, by a beam over layers."""
     beam = max(2 * n_paths, 4)
     n = len(vectors)
     rest = vectors[:, None, :]  # (n, b, dim)
@@ -85,6 +87,7 @@ def kmeans_paths(vectors, n_paths, space, rng):
     with threadpool_limits(1):
         books = _codebooks(vectors, space, rng)
         parts = [
-            _nearest_paths(vectors[i : i + _CHUNK], books, n_paths, space) for i in range(0, len(vectors), _CHUNK)
+            _nearest_paths(vectors[i : i + _CHUNK], books, n_paths, space)
+            for i in range(0, len(vectors), _CHUNK)
         ]
     return np.concatenate(parts)

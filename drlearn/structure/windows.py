@@ -59,7 +59,7 @@ def batches(windows, n_events, rng=None):
     Returns
     -------
     list of ndarray
-        Places of windows, shortest first within a batch.
+        Places of windows.
     """
     n = len(windows.length)
     if rng is None:
@@ -77,7 +77,7 @@ def batches(windows, n_events, rng=None):
 
 
 def pad(values, windows, chosen):
-    """Return the chosen windows' values as (n, T), padded on the right with 0, and the mask of real places."""
+    """Return the chosen windows' values as (n, T), padded with 0 on the right, and the mask of places."""
     first, length = windows.first[chosen], windows.length[chosen]
     step = np.arange(length.max(initial=0))
     mask = step < length[:, None]

@@ -1,0 +1,273 @@
+"""Plain twins of every kernel: literal, readable, in float64, slow on purpose.
+
+A twin follows the paper or the docstring of its kernel line by line, with dictionaries and sorted
+lists where the kernel has hash tables and heaps. `tests/test_*.py` compare the two on random input.
+"""
+
+import itertools
+import math
+
+import numpy as np
+
+from drlearn.search.beam import StructureArrays
+
+NO_PATH = -1
+
+
+def random_structure(rng, dim, width, depth, n_hidden, scale=1.0):
+    """A structure of random numbers, its logits spread enough that no two paths tie."""
+
+    def draw(*shape):
+        return (scale * rng.normal(size=shape)).astype(np.float32)
+
+    return StructureArrays(
+        draw(depth, dim, n_hidden),
+        draw(depth, n_hidden),
+        draw(depth, depth, width, n_hidden),
+        draw(depth, n_hidden, width),
+        draw(depth, width),
+    )
+
+
+# -- beam search ---------------------------------------------------------------------------------
+
+
+def log_softmax(logits):
+    shifted = logits - logits.max()
+    return shifted - math.log(np.exp(shifted).sum())
+
+
+def child_log_probs(x, structure, prefix):
+    """log p(c_d | x, c_1 .. c_{d-1}) of the K children of a prefix (equations 1 and 2)."""
+    layer = len(prefix)
+    user_weight, user_bias, node_tables, output_weight, output_bias = (
+        np.asarray(array, np.float64)[layer] for array in structure
+    )
+    hidden = np.asarray(x, np.float64) @ user_weight + user_bias
+    for i, node in enumerate(prefix):
+        hidden = hidden + node_tables[i, node]
+    return log_softmax(np.maximum(hidden, 0) @ output_weight + output_bias)
+
+
+def path_code(path, width):
+    code = 0
+    for node in path:
+        code = code * width + node
+    return code
+
+
+def beam_search(x, structure, beam_size):
+    """Algorithm 1: keep the best B prefixes of every layer; return codes and log-probabilities."""
+    depth, width = structure.output_bias.shape
+    beam = [((), 0.0)]
+    for _ in range(depth):
+        children = []
+        for prefix, log_prob in beam:
+            below = child_log_probs(x, structure, prefix)
+            children += [((*prefix, node), log_prob + below[node]) for node in range(width)]
+        beam = sorted(children, key=lambda child: -child[1])[:beam_size]
+    return [path_code(path, width) for path, _ in beam], [log_prob for _, log_prob in beam]
+
+
+def enumerate_paths(x, structure):
+    """log p(c|x) of all K**D paths by their codes, each as the plain sum over its layers."""
+    depth, width = structure.output_bias.shape
+    log_probs = np.zeros(width**depth)
+    for path in itertools.product(range(width), repeat=depth):
+        parts = [child_log_probs(x, structure, path[:layer])[path[layer]] for layer in range(depth)]
+        log_probs[path_code(path, width)] = sum(parts)
+    return log_probs
+
+
+# -- score tables --------------------------------------------------------------------------------
+
+
+def _table(rows, n_paths):
+    """Rows of {path: score} as a pair of arrays, best first."""
+    codes, scores = np.full((len(rows), n_paths), NO_PATH), np.zeros((len(rows), n_paths))
+    for item, row in enumerate(rows):
+        for place, code in enumerate(sorted(row, key=lambda code: -row[code])[:n_paths]):
+            codes[item, place], scores[item, place] = code, row[code]
+    return codes, scores
+
+
+def score_paths(X, items, n_items, structure, beam_size, n_paths):
+    """s[v, c] = sum of p(c|x) over the events (x, v) whose beam reached c; the S largest an item."""
+    rows = [{} for _ in range(n_items)]
+    for x, item in zip(X, items, strict=True):
+        for code, log_prob in zip(*beam_search(x, structure, beam_size), strict=True):
+            rows[item][code] = rows[item].get(code, 0.0) + math.exp(log_prob)
+    return _table(rows, n_paths)
+
+
+def update_scores(old, new, decay):
+    """The streaming rule: both lists, eta s + s'; new only, eta min + s'; old only, eta s."""
+    n_paths, rows = old[0].shape[1], []
+    for old_codes, old_scores, new_codes, new_scores in zip(*old, *new, strict=True):
+        before = {c: float(s) for c, s in zip(old_codes, old_scores, strict=True) if c != NO_PATH}
+        fresh = {c: float(s) for c, s in zip(new_codes, new_scores, strict=True) if c != NO_PATH}
+        least = min(before.values()) if len(before) == n_paths else 0.0
+        row = {c: decay * s for c, s in before.items()}
+        for code, score in fresh.items():
+            row[code] = decay * before.get(code, least) + score
+        rows.append(row)
+    return _table(rows, n_paths)
+
+
+# -- assignment ----------------------------------------------------------------------------------
+
+
+def penalty(size, degree):
+    """f(c) = c**m / m."""
+    return size**degree / degree
+
+
+def path_sizes(paths):
+    """{path: |c|} of an (n_items, J) table."""
+    sizes = {}
+    for code in paths.ravel().tolist():
+        if code != NO_PATH:
+            sizes[code] = sizes.get(code, 0) + 1
+    return sizes
+
+
+def objective(table, paths, n_events, alpha, degree):
+    """sum_v N_v log(sum_j s[v, c_vj]) - alpha sum_c f(|c|); items without scores are left out."""
+    total = 0.0
+    for codes, scores, own, n in zip(*table, paths, n_events, strict=True):
+        known = dict(zip(codes.tolist(), scores.tolist(), strict=True))
+        if codes[0] != NO_PATH:
+            s = sum(known.get(code, 0.0) for code in own.tolist() if code != NO_PATH)
+            total += n * math.log(s) if s > 0 else -math.inf
+    return total - alpha * sum(penalty(size, degree) for size in path_sizes(paths).values())
+
+
+def assign_paths(table, item_paths, n_events, alpha, degree=4, n_sweeps=3):
+    """Algorithm 2, literally: every sweep, every item, every j; nothing is skipped or remembered."""
+    paths = item_paths.copy()
+    sizes = path_sizes(paths)
+    for _ in range(n_sweeps):
+        for item in range(len(paths)):
+            known = {c: float(s) for c, s in zip(table[0][item], table[1][item], strict=True) if s > 0}
+            if not known:
+                continue
+            total, chosen = 0.0, []
+            for j in range(paths.shape[1]):
+                old = paths[item, j]
+                if old != NO_PATH:
+                    sizes[old] -= 1
+                gains = {}
+                for code, s in known.items():
+                    if code not in chosen:
+                        likelihood = math.log(s + total) - (math.log(total) if chosen else 0.0)
+                        size = sizes.get(code, 0)
+                        gains[code] = n_events[item] * likelihood - alpha * (
+                            penalty(size + 1, degree) - penalty(size, degree)
+                        )
+                paths[item, j] = NO_PATH
+                if gains:
+                    best = max(gains, key=gains.get)
+                    total += known[best]
+                    chosen.append(best)
+                    sizes[best] = sizes.get(best, 0) + 1
+                    paths[item, j] = best
+    return paths
+
+
+# -- from paths to items -------------------------------------------------------------------------
+
+
+def items_of_paths(item_paths):
+    """{path: its items, ascending}: what a `PathIndex` says."""
+    index = {}
+    for item, row in enumerate(item_paths.tolist()):
+        for code in row:
+            if code != NO_PATH:
+                index.setdefault(code, []).append(item)
+    return index
+
+
+def collect_candidates(codes, log_probs, item_paths):
+    """{item: sum of p(c|x) over its paths found}, in the order in which the paths bring the items."""
+    index, mass = items_of_paths(item_paths), {}
+    for code, log_prob in zip(codes, log_probs, strict=True):
+        for item in index.get(code, []):
+            mass[item] = mass.get(item, 0.0) + math.exp(log_prob)
+    return mass
+
+
+def drop_barred(mass, allowed, seen):
+    return {item: p for item, p in mass.items() if allowed[item] and item not in seen}
+
+
+def score_items(x, mass, vectors, path_weight):
+    """{item: softmax logit + path_weight log(probability of its paths)}."""
+    x, vectors = np.asarray(x, np.float64), np.asarray(vectors, np.float64)
+    return {item: x @ vectors[item] + path_weight * math.log(p) for item, p in mass.items()}
+
+
+def select_top(scores, k):
+    """The k best of {item: score}, ties by the smaller item, padded with -1 and -inf."""
+    best = sorted(scores, key=lambda item: (-scores[item], item))[:k]
+    room = k - len(best)
+    return best + [-1] * room, [scores[item] for item in best] + [-math.inf] * room
+
+
+def retrieve(X, structure, beam_size, item_paths, vectors, allowed, seen, k, path_weight=0.0):
+    """Beam, union, filters, order and top k of each user; `seen` is one collection a user."""
+    top, scores, found = [], [], []
+    for x, barred in zip(X, seen, strict=True):
+        mass = collect_candidates(*beam_search(x, structure, beam_size), item_paths)
+        left = drop_barred(mass, allowed, barred)
+        found.append([len(mass), len(left)])
+        row = select_top(score_items(x, left, vectors, path_weight), k)
+        top.append(row[0])
+        scores.append(row[1])
+    return np.array(top), np.array(scores), np.array(found)
+
+
+def rank_on_paths(X, codes, item_paths, vectors, allowed, seen, k):
+    """The k best items on given paths by inner product alone, and how many there were."""
+    rows, found = [], []
+    for x, own, barred in zip(X, codes.tolist(), seen, strict=True):
+        left = drop_barred(collect_candidates(own, [0.0] * len(own), item_paths), allowed, barred)
+        rows.append(select_top(score_items(x, left, vectors, 0.0), k))
+        found.append(len(left))
+    return np.array([row[0] for row in rows]), np.array([row[1] for row in rows]), np.array(found)
+
+
+def top_of_scores(scores, allowed, seen, k):
+    """The k best allowed and unseen columns of each row, -inf never among them."""
+    rows = []
+    for row, barred in zip(scores, seen, strict=True):
+        mine = {i: s for i, s in enumerate(row.tolist()) if allowed[i] and i not in barred and s > -math.inf}
+        rows.append(select_top(mine, k))
+    return np.array([row[0] for row in rows]), np.array([row[1] for row in rows])
+
+
+def matched_paths(top, item_paths, codes):
+    """Paths of each recommended item that are among the user's codes, -1 elsewhere."""
+    out = np.full((*top.shape, item_paths.shape[1]), NO_PATH)
+    for row, rank in np.ndindex(*top.shape):
+        if top[row, rank] >= 0:
+            for j, code in enumerate(item_paths[top[row, rank]]):
+                if code != NO_PATH and code in codes[row]:
+                    out[row, rank, j] = code
+    return out
+
+
+# -- first paths and windows ---------------------------------------------------------------------
+
+
+def nearest_paths(vector, books, n_paths):
+    """The paths whose sums of centres come nearest to a vector, by looking at all of them."""
+    width, distance = len(books[0]), {}
+    for path in itertools.product(range(width), repeat=len(books)):
+        centre = sum(book[node].astype(np.float64) for book, node in zip(books, path, strict=True))
+        distance[path_code(path, width)] = ((vector - centre) ** 2).sum()
+    return sorted(distance, key=distance.get)[:n_paths]
+
+
+def pairs_of_rows(indptr):
+    """Every (event, next event of the same row), by their places among all events."""
+    return [(at, at + 1) for a, b in itertools.pairwise(indptr) for at in range(a, b - 1)]

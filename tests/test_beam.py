@@ -1,0 +1,107 @@
+import numpy as np
+import pytest
+import reference
+
+from drlearn.search import beam
+from drlearn.search.beam import beam_scratch, beam_search, search_paths
+
+SHAPES = [(1, 1, 1, 1), (3, 5, 1, 2), (4, 3, 3, 5), (2, 1, 3, 2), (3, 20, 2, 4), (2, 2, 5, 3)]
+
+
+def users(rng, n, dim):
+    return rng.normal(size=(n, dim)).astype(np.float32)
+
+
+@pytest.mark.parametrize("beam_size", [1, 2, 7, 18])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_kernel_equals_twin(shape, beam_size):
+    rng = np.random.default_rng(0)
+    structure = reference.random_structure(rng, *shape)
+    X = users(rng, 4, shape[0])
+    codes, log_probs = search_paths(X, structure, beam_size)
+    assert (codes.dtype, log_probs.dtype) == (np.int64, np.float32)
+    assert codes.shape == log_probs.shape == (4, beam_size)
+    for x, found, found_log_probs in zip(X, codes, log_probs, strict=True):
+        wanted, wanted_log_probs = reference.beam_search(x, structure, beam_size)
+        n = len(wanted)
+        assert found[:n].tolist() == wanted
+        np.testing.assert_allclose(found_log_probs[:n], wanted_log_probs, rtol=2e-5, atol=2e-5)
+        assert (found[n:] == -1).all() and (found_log_probs[n:] == -np.inf).all()
+
+
+@pytest.mark.parametrize(("width", "depth"), [(3, 4), (6, 2), (18, 2), (20, 1)])
+def test_beam_of_all_paths_equals_enumeration(width, depth):
+    rng = np.random.default_rng(1)
+    structure = reference.random_structure(rng, 3, width, depth, 4)
+    X = users(rng, 3, 3)
+    codes, log_probs = search_paths(X, structure, width**depth)
+    for x, found, found_log_probs in zip(X, codes, log_probs, strict=True):
+        assert sorted(found.tolist()) == list(range(width**depth))
+        np.testing.assert_allclose(
+            found_log_probs, reference.enumerate_paths(x, structure)[found], rtol=2e-5, atol=2e-5
+        )
+        assert np.exp(found_log_probs.astype(float)).sum() == pytest.approx(1, abs=1e-5)
+
+
+def test_log_probs_descend_and_paths_are_distinct():
+    rng = np.random.default_rng(2)
+    structure = reference.random_structure(rng, 3, 6, 3, 4)
+    codes, log_probs = search_paths(users(rng, 20, 3), structure, 10)
+    assert (np.diff(log_probs, axis=1) <= 0).all()
+    assert all(len(set(row)) == 10 for row in codes.tolist())
+    assert codes.min() >= 0 and codes.max() < 6**3
+
+
+def test_ties_still_fill_the_beam_with_distinct_paths():
+    structure = type(reference.random_structure(np.random.default_rng(0), 2, 4, 3, 2))(
+        np.zeros((3, 2, 2), np.float32),
+        np.zeros((3, 2), np.float32),
+        np.zeros((3, 3, 4, 2), np.float32),
+        np.zeros((3, 2, 4), np.float32),
+        np.zeros((3, 4), np.float32),
+    )
+    codes, log_probs = search_paths(np.ones((1, 2), np.float32), structure, 7)
+    assert len(set(codes[0].tolist())) == 7
+    np.testing.assert_allclose(log_probs, np.log(1 / 64), rtol=1e-6)
+
+
+@pytest.mark.parametrize("scale", [30.0, 1e3])
+def test_extreme_logits_stay_finite(scale):
+    rng = np.random.default_rng(3)
+    structure = reference.random_structure(rng, 2, 4, 2, 3)
+    structure = structure._replace(output_bias=(scale * rng.normal(size=(2, 4))).astype(np.float32))
+    X = users(rng, 2, 2)
+    codes, log_probs = search_paths(X, structure, 16)
+    assert np.isfinite(log_probs).all() and (log_probs <= 1e-6).all()
+    for x, found, found_log_probs in zip(X, codes, log_probs, strict=True):
+        np.testing.assert_allclose(
+            found_log_probs, reference.enumerate_paths(x, structure)[found], rtol=1e-5, atol=1e-3
+        )
+
+
+def test_scratch_of_a_larger_beam_gives_the_same_smaller_beam():
+    rng = np.random.default_rng(4)
+    structure = reference.random_structure(rng, 3, 5, 3, 4)
+    x = users(rng, 1, 3)[0]
+    scratch = beam_scratch(structure, 30)
+    codes, log_probs = np.empty(30, np.int64), np.empty(30, np.float32)
+    assert beam_search(x, structure, 30, scratch, codes, log_probs) == 30
+    assert beam_search(x, structure, 6, scratch, codes, log_probs) == 6
+    assert codes[:6].tolist() == search_paths(x[None], structure, 6)[0][0].tolist()
+
+
+@pytest.mark.parametrize("n_threads", [2, 3])
+def test_results_do_not_depend_on_threads_or_blocks(monkeypatch, n_threads):
+    rng = np.random.default_rng(6)
+    structure = reference.random_structure(rng, 3, 5, 3, 4)
+    X = users(rng, 25, 3)
+    wanted = search_paths(X, structure, 6)
+    monkeypatch.setattr(beam, "_BLOCK", 4)
+    for one, other in zip(search_paths(X, structure, 6, n_threads), wanted, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_no_users_no_paths():
+    structure = reference.random_structure(np.random.default_rng(0), 2, 3, 2, 2)
+    codes, log_probs = search_paths(np.empty((0, 2), np.float32), structure, 5)
+    assert codes.shape == log_probs.shape == (0, 5)

@@ -1,0 +1,206 @@
+import numpy as np
+import pytest
+import reference
+import torch
+
+from drlearn.search.beam import search_paths
+from drlearn.structure.model import ENCODERS, LOGIT_SCALE, SoftmaxModel, StructureModel, torch_session
+from drlearn.structure.paths import PathSpace
+
+SHAPES = [(3, 4, 1, 5), (2, 3, 3, 4), (4, 1, 2, 3), (3, 5, 2, 2)]  # dim, width, depth, n_hidden
+
+
+def structure_model(dim, width, depth, n_hidden):
+    """A network whose tables and biases are not small, so that every one of them tells."""
+    with torch_session(0):
+        model = StructureModel(dim, width, depth, n_hidden)
+        with torch.no_grad():
+            model.tables.normal_()
+            model.output_bias.normal_()
+    return model
+
+
+def log_probs_of_all_paths(model, x, width, depth):
+    nodes = torch.from_numpy(PathSpace(width, depth).decode(np.arange(width**depth)).astype(np.int64))
+    with torch.no_grad():
+        return model(torch.from_numpy(x), nodes.expand(len(x), -1, -1)).numpy()
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_network_equals_the_enumeration_of_its_exported_arrays(shape):
+    dim, width, depth, _ = shape
+    model = structure_model(*shape)
+    x = np.random.default_rng(0).normal(size=(3, dim)).astype(np.float32)
+    found = log_probs_of_all_paths(model, x, width, depth)
+    exported = model.export()
+    wanted = np.array([reference.enumerate_paths(row, exported) for row in x])
+    np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_probabilities_of_all_paths_add_up_to_1(shape):
+    dim, width, depth, _ = shape
+    x = np.random.default_rng(1).normal(size=(4, dim)).astype(np.float32)
+    found = log_probs_of_all_paths(structure_model(*shape), x, width, depth)
+    assert (found <= 0).all() or width == 1
+    np.testing.assert_allclose(np.exp(found).sum(axis=1), 1, rtol=1e-5)
+
+
+def test_network_equals_the_beam():
+    model = structure_model(3, 4, 3, 5)
+    x = np.random.default_rng(2).normal(size=(5, 3)).astype(np.float32)
+    codes, log_probs = search_paths(x, model.export(), 64)
+    wanted = np.take_along_axis(log_probs_of_all_paths(model, x, 4, 3), codes, axis=1)
+    np.testing.assert_allclose(log_probs, wanted, rtol=1e-4, atol=1e-5)
+
+
+def test_export_is_plain_contiguous_float32_and_a_copy():
+    model = structure_model(3, 4, 2, 5)
+    exported = model.export()
+    assert [array.shape for array in exported] == [(2, 3, 5), (2, 5), (2, 2, 4, 5), (2, 5, 4), (2, 4)]
+    for array in exported:
+        assert type(array) is np.ndarray and array.dtype == np.float32 and array.flags["C_CONTIGUOUS"]
+    before = [array.copy() for array in exported]
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(1)
+    for array, copy in zip(exported, before, strict=True):
+        np.testing.assert_array_equal(array, copy)
+
+
+def test_loss_is_the_log_sum_over_the_paths_that_exist():
+    model = structure_model(3, 4, 2, 5)
+    rng = np.random.default_rng(3)
+    x = rng.normal(size=(6, 3)).astype(np.float32)
+    codes = np.array([rng.permutation(16)[:3] for _ in x])
+    exists = rng.random(codes.shape) < 0.6
+    exists[:, 0] = True
+    nodes = torch.from_numpy(PathSpace(4, 2).decode(codes).astype(np.int64))
+    loss = model.loss(torch.from_numpy(x), nodes, torch.from_numpy(exists))
+    exported = model.export()
+    wanted = -sum(
+        np.log(np.exp(reference.enumerate_paths(row, exported)[own[there]]).sum())
+        for row, own, there in zip(x, codes, exists, strict=True)
+    )
+    assert float(loss.detach()) == pytest.approx(wanted, rel=1e-4)
+    loss.backward()
+    assert all(torch.isfinite(parameter.grad).all() for parameter in model.parameters())
+
+
+def test_later_nodes_never_change_earlier_layers():
+    model = structure_model(3, 4, 3, 5)
+    x = np.random.default_rng(4).normal(size=(1, 3)).astype(np.float32)
+    p = np.exp(log_probs_of_all_paths(model, x, 4, 3)).reshape(4, 4, 4)
+    exported = model.export()
+    for node in range(4):
+        first = np.exp(reference.child_log_probs(x[0], exported, ())[node])
+        assert p[node].sum() == pytest.approx(first, rel=1e-4)
+
+
+@pytest.mark.parametrize("name", sorted(ENCODERS))
+def test_encoders_are_causal(name):
+    with torch_session(1):
+        encoder = ENCODERS[name](4)
+        events = torch.randn(2, 6, 4)
+        changed = events.clone()
+        changed[:, 3] += 1
+        with torch.no_grad():
+            one, other = encoder(events), encoder(changed)
+    assert one.shape == events.shape
+    torch.testing.assert_close(one[:, :3], other[:, :3], rtol=0, atol=1e-6)
+    assert ((one - other)[:, 3:].abs().amax(dim=-1) > 1e-4).all()
+
+
+@pytest.mark.parametrize("name", sorted(ENCODERS))
+def test_a_prefix_alone_gives_the_same_vectors(name):
+    with torch_session(2):
+        encoder = ENCODERS[name](4)
+        events = torch.randn(1, 6, 4)
+        with torch.no_grad():
+            torch.testing.assert_close(encoder(events)[:, :2], encoder(events[:, :2]), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", sorted(set(ENCODERS) - {"mean"}))
+def test_ordered_encoders_see_the_order(name):
+    with torch_session(3), torch.no_grad():
+        encoder = ENCODERS[name](4)
+        events = torch.randn(1, 3, 4)
+        assert (encoder(events)[:, -1] - encoder(events.flip(1))[:, -1]).abs().max() > 1e-3
+
+
+def test_mean_encoder_sees_no_order():
+    with torch_session(3), torch.no_grad():
+        encoder = ENCODERS["mean"](4)
+        events = torch.randn(1, 3, 4)
+        torch.testing.assert_close(encoder(events)[:, -1], encoder(events.flip(1))[:, -1])
+
+
+@pytest.mark.parametrize("name", sorted(ENCODERS))
+def test_softmax_is_a_scaled_cosine_whatever_the_padding(name):
+    with torch_session(4), torch.no_grad():
+        model = SoftmaxModel(7, 4, name)
+        items = torch.tensor([[1, 2, 3], [4, 0, 0]])
+        mask = torch.tensor([[True, True, True], [True, False, False]])
+        x = model.encode(model.item_table[items], mask)
+        alone = model.encode(model.item_table[torch.tensor([[4]])], torch.ones(1, 1, dtype=torch.bool))
+        raw = model.encoder(model.item_table[items])[mask]
+    assert x.shape == (4, 4)
+    torch.testing.assert_close(x[3:], alone)
+    torch.testing.assert_close(x.norm(dim=-1), torch.full((4,), 2.0))
+    cosine = torch.nn.functional.cosine_similarity(raw[:, None], model.item_table.detach()[None], dim=-1)
+    logits = x.numpy() @ model.export_item_vectors().T
+    np.testing.assert_allclose(logits, LOGIT_SCALE * cosine.numpy(), rtol=1e-4, atol=1e-4)
+
+
+def test_softmax_model_takes_an_encoder_of_the_callers_own():
+    class Last(torch.nn.Module):
+        def forward(self, events):
+            return events
+
+    model = SoftmaxModel(5, 3, Last())
+    x = model.encode(model.item_table[torch.tensor([[2]])], torch.ones(1, 1, dtype=torch.bool))
+    logits = (x @ model.scaled(model.item_table).T).detach()
+    assert logits.argmax() == 2 and float(logits.max()) == pytest.approx(LOGIT_SCALE, rel=1e-5)
+
+
+def test_dropout_is_put_on_events_and_on_vectors():
+    with torch_session(5):
+        model = SoftmaxModel(5, 3, "mean")
+        shapes = []
+
+        def dropout(tensor):
+            shapes.append(tuple(tensor.shape))
+            return tensor
+
+        mask = torch.tensor([[True, False]])
+        model.encode(model.item_table[torch.tensor([[1, 2]])], mask, dropout)
+    assert shapes == [(1, 2, 3), (1, 3)]
+
+
+@pytest.mark.parametrize("seed", [None, 0])
+@pytest.mark.parametrize("fails", [False, True])
+def test_session_restores_threads_and_random_state(seed, fails):
+    threads, state = torch.get_num_threads(), torch.get_rng_state()
+    torch.set_num_threads(2)
+    try:
+        try:
+            with torch_session(seed):
+                assert torch.get_num_threads() == 1
+                if seed is not None:
+                    torch.rand(3)
+                if fails:
+                    raise KeyError("inside")
+        except KeyError:
+            assert fails
+        assert torch.get_num_threads() == 2
+        assert torch.equal(torch.get_rng_state(), state)
+    finally:
+        torch.set_num_threads(threads)
+
+
+def test_session_repeats_with_its_seed():
+    draws = []
+    for seed in (0, 0, 1):
+        with torch_session(seed):
+            draws.append(torch.rand(4))
+    assert torch.equal(draws[0], draws[1]) and not torch.equal(draws[0], draws[2])
