@@ -3,7 +3,7 @@ import pytest
 import reference
 
 from drlearn._hashing import EMPTY, find_slot, table_size
-from drlearn.structure.paths import NO_PATH, PathSpace, build_path_index
+from drlearn.structure.paths import NO_PATH, PathSpace, automatic_width, build_path_index
 
 
 @pytest.mark.parametrize(("width", "depth"), [(1, 1), (1, 4), (7, 1), (3, 4), (10, 3)])
@@ -92,3 +92,8 @@ def test_crowded_hash_table_uses_every_slot():
         keys[find_slot(keys, key)] = key
     assert sorted(keys[keys != EMPTY].tolist()) == alike
     assert all(keys[find_slot(keys, key)] == key for key in alike)
+
+
+@pytest.mark.parametrize(("n_items", "least", "most"), [(1, 2, 20), (4_000, 45, 55), (1_500_000, 165, 175)])
+def test_automatic_width_grows_with_the_catalogue(n_items, least, most):
+    assert least <= automatic_width(n_items) <= most
