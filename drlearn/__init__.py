@@ -15,7 +15,16 @@ _HOMES = {
     "SoftmaxRecommender": "drlearn.recommenders.softmax",
     "Vocabulary": "drlearn.interactions",
 }
-_ROOMS = ("datasets", "interactions", "metrics", "model_selection", "preprocessing", "recommenders", "search", "structure")
+_ROOMS = (
+    "datasets",
+    "interactions",
+    "metrics",
+    "model_selection",
+    "preprocessing",
+    "recommenders",
+    "search",
+    "structure",
+)
 
 __all__ = [*_HOMES, "__version__"]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 
 import joblib
 import numba
@@ -28,7 +29,11 @@ def effective_n_threads(n_jobs):
     """
     if n_jobs is None:
         granted = os.environ.get("OMP_NUM_THREADS", "").split(",")[0]
-        return min(int(granted), joblib.cpu_count()) if granted.isdigit() and int(granted) else joblib.cpu_count()
+        return (
+            min(int(granted), joblib.cpu_count())
+            if granted.isdigit() and int(granted)
+            else joblib.cpu_count()
+        )
     if n_jobs < 0:
         return max(1, joblib.cpu_count() + 1 + n_jobs)
     return n_jobs
@@ -40,7 +45,7 @@ def run_blocks(function, bounds, n_threads):
     Blocks are the same for any number of threads, and each owns its output rows, so results
     do not depend on `n_threads`.
     """
-    pairs = list(zip(bounds[:-1], bounds[1:], strict=True))
+    pairs = list(pairwise(bounds))
     if n_threads == 1 or len(pairs) <= 1:
         return [function(start, stop) for start, stop in pairs]
     with ThreadPoolExecutor(min(n_threads, len(pairs)), thread_name_prefix="drlearn") as pool:

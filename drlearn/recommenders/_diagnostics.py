@@ -65,14 +65,20 @@ def layer_entropies(item_paths, space, counts):
     """Return each layer's entropy of node use over events, as a share of log K: 1 is even, 0 is one node."""
     item, column = np.nonzero(item_paths != NO_PATH)
     nodes = space.decode(item_paths[item, column])
-    shares = [np.bincount(nodes[:, d], weights=counts[item], minlength=space.width) for d in range(space.depth)]
+    shares = [
+        np.bincount(nodes[:, d], weights=counts[item], minlength=space.width) for d in range(space.depth)
+    ]
     shares = np.array(shares) / np.maximum(counts[item].sum(), 1)
     logs = np.log(shares, where=shares > 0, out=np.zeros_like(shares))
     return [float(e) for e in -(shares * logs).sum(axis=1) / max(np.log(space.width), 1e-9)]
 
 
 def _recall(top, indptr, items):
-    hits = [np.isin(items[a:b], row).mean() for a, b, row in zip(indptr[:-1], indptr[1:], top, strict=True) if b > a]
+    hits = [
+        np.isin(items[a:b], row).mean()
+        for a, b, row in zip(indptr[:-1], indptr[1:], top, strict=True)
+        if b > a
+    ]
     return float(np.mean(hits)) if hits else None
 
 
@@ -97,12 +103,10 @@ def warn_if_collapsed(row, n_items, alpha):
     """Warn where a few paths hold the catalogue, the failure that recommends the same to everybody."""
     if n_items < _FEW_ITEMS:
         return
-    crowded = row["max_path_size"] > _COLLAPSED_SHARE * n_items
-    narrow = min(row["layer_entropies"]) < _COLLAPSED_ENTROPY
-    if crowded or narrow:
+    largest, entropy = row["max_path_size"], min(row["layer_entropies"])
+    if largest > _COLLAPSED_SHARE * n_items or entropy < _COLLAPSED_ENTROPY:
         warnings.warn(
-            f"the structure collapsed: the largest path holds {row['max_path_size']} of {n_items} items and the "
-            f"least even layer uses {min(row['layer_entropies']):.0%} of its entropy, so many users get the same "
-            f"items. Raise alpha (it was {alpha:.3g}), leave it at 'auto', or start from init='kmeans'.",
+            f"the structure collapsed: the largest path holds {largest} of {n_items} items and the least even "
+            f"layer uses {entropy:.0%} of its entropy, so many users get the same items. Raise alpha (it was {alpha:.3g}), leave it at 'auto', or start from init='kmeans'.",
             stacklevel=2,
         )

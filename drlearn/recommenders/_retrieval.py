@@ -153,7 +153,9 @@ class StructureRetrieval(SoftmaxBase):
         top, scores, n = rank_on_paths(unit[codes], paths, self.path_index_, catalogue, itself, k)
         short = np.flatnonzero(n < np.minimum(k, _available(allowed, itself)))
         if len(short):
-            top[short], scores[short] = self._scan(unit[codes[short]], unit, k, allowed, _rows_of(itself, short))
+            top[short], scores[short] = self._scan(
+                unit[codes[short]], unit, k, allowed, _rows_of(itself, short)
+            )
         return top, scores
 
     def _paths_of(self, users, beams, top):

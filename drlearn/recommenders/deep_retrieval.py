@@ -14,7 +14,8 @@ from drlearn.recommenders._retrieval import StructureRetrieval
 from drlearn.structure.paths import NO_PATH, PathSpace, automatic_width, build_path_index
 
 EPOCHS_TOGETHER = 2
-M_STEP_BEAM = 50
+M_STEP_BEAM = 100
+M_STEP_EVENTS = 256
 
 
 class DeepRetrievalRecommender(StructureRetrieval):
@@ -43,7 +44,7 @@ class DeepRetrievalRecommender(StructureRetrieval):
         costs one nat on each event of an average item.
     penalty_degree : int, default=4
         m in the penalty f(n) = n**m / m.
-    n_candidate_paths : int, default=100
+    n_candidate_paths : int, default=300
         S, paths kept in an item's score table.
     max_iter : int, default=3
         EM rounds after the training together: an M-step, then E-steps over the frozen softmax.
@@ -140,7 +141,7 @@ class DeepRetrievalRecommender(StructureRetrieval):
     """
 
     def __init__(self, *, width="auto", depth=3, n_paths=3, beam_size="auto", alpha="auto", penalty_degree=4,
-                 n_candidate_paths=100, max_iter=3, init="kmeans", path_weight=0.0, embedding_dim=64,
+                 n_candidate_paths=300, max_iter=3, init="kmeans", path_weight=0.0, embedding_dim=64,
                  encoder="mixed", history_length=69, n_hidden=64, n_negatives=2048, n_epochs=10,
                  n_structure_epochs=2, batch_size="auto", learning_rate=0.005, validation_fraction=0.0,
                  device="cpu", n_jobs=None, random_state=None, verbose=0):  # fmt: skip
@@ -205,7 +206,9 @@ class DeepRetrievalRecommender(StructureRetrieval):
 
         self._check_pairs(X)
         counts = X.item_counts()
-        space = self._new_space(automatic_width(np.count_nonzero(counts)) if self.width == "auto" else self.width)
+        space = self._new_space(
+            automatic_width(np.count_nonzero(counts)) if self.width == "auto" else self.width
+        )
         seed = self._seed()
         with torch_session(seed), Shards(self._n_threads()) as shards:
             return self._expectation_maximization(X, counts, space, seed, shards)
@@ -236,7 +239,15 @@ class DeepRetrievalRecommender(StructureRetrieval):
         )
         for iteration in range(1, self.max_iter + 1):
             started, before = time.perf_counter(), item_paths
-            path_scores = self._score(users, items, structure, X.n_items, iteration)
+            path_scores = self._score(
+                users,
+                items,
+                X.n_items,
+                structure,
+                space,
+                stream(seed, 5, iteration),
+                f"round {iteration}, M-step",
+            )
             item_paths = assign_paths(
                 path_scores, item_paths, n_events, alpha=alpha, penalty_degree=self.penalty_degree
             )
@@ -259,13 +270,15 @@ class DeepRetrievalRecommender(StructureRetrieval):
         }  # fmt: skip
 
     def _train_together(self, X, counts, space, seed, shards):
-        """Encoder, softmax and, once items have paths, the structure; return them, the paths and the losses."""
+        """Train encoder, softmax and, once items have paths, the structure; return paths and losses too."""
         from drlearn.structure.initialization import kmeans_paths, random_paths
         from drlearn.structure.model import StructureModel
         from drlearn.structure.training import PathTargets
 
         model = self._new_model(X.n_items)
-        structure = StructureModel(self.embedding_dim, space.width, space.depth, self.n_hidden).to(self.device)
+        structure = StructureModel(self.embedding_dim, space.width, space.depth, self.n_hidden).to(
+            self.device
+        )
         trainer = self._new_trainer(model, structure, X, seed, shards)
         item_paths, known = np.full((X.n_items, self.n_paths), NO_PATH), np.flatnonzero(counts)
         start = 0 if self.init == "random" else max(0, self.n_epochs - EPOCHS_TOGETHER)
@@ -282,27 +295,33 @@ class DeepRetrievalRecommender(StructureRetrieval):
                 losses = trainer.epoch(epoch, targets, bar.update)
         return model, structure, item_paths, losses
 
-    def _score(self, users, items, structure, n_items, iteration):
-        """First half of the M-step: every item's scores from beams over its events."""
-        from drlearn.structure.scores import score_paths
+    def _score(self, users, items, n_items, structure, space, rng, title):
+        """First half of the M-step: every item's scores from beams over its events, or a sample of many."""
+        from drlearn.structure.scores import sample_events, score_paths
 
-        beam_size = min(M_STEP_BEAM, structure.export().output_bias.shape[1] ** self.depth)
-        with progress_bar(len(items), f"round {iteration}, M-step", self.verbose) as bar:
+        chosen = sample_events(items, n_items, M_STEP_EVENTS, rng)
+        with progress_bar(len(chosen), title, self.verbose) as bar:
             return score_paths(
-                users, items, n_items, structure.export(), beam_size=beam_size,
-                n_paths=self.n_candidate_paths, n_threads=self._n_threads(), progress=bar.update,
-            )  # fmt: skip
+                users[chosen],
+                items[chosen],
+                n_items,
+                structure.export(),
+                beam_size=min(M_STEP_BEAM, space.size),
+                n_paths=self.n_candidate_paths,
+                n_threads=self._n_threads(),
+                progress=bar.update,
+            )
 
     def _fit_structure(self, trainer, item_paths, space, iteration):
         """E-step: fit the network to the paths, the softmax frozen; return the last epoch's loss."""
         from drlearn.structure.training import PathTargets
 
-        targets, n_epochs, last = PathTargets.of(item_paths, space, self.device), self.n_structure_epochs, False
-        if iteration == self.max_iter:
-            n_epochs, last = n_epochs + 1, True
+        targets, last = PathTargets.of(item_paths, space, self.device), iteration == self.max_iter
+        n_epochs = self.n_structure_epochs + last
         for epoch in range(n_epochs):
+            rate = 1 - epoch / n_epochs if last else 1.0
             with progress_bar(trainer.n_events, f"round {iteration}, E-step", self.verbose) as bar:
-                loss = trainer.epoch((iteration, epoch), targets, 1 - epoch / n_epochs if last else 1.0, bar.update)
+                loss = trainer.epoch((iteration, epoch), targets, rate, bar.update)
         return loss
 
     def _hold_out(self, X, seed):
@@ -316,7 +335,7 @@ class DeepRetrievalRecommender(StructureRetrieval):
         return train, validation.drop_empty(2) if (validation.lengths > 1).any() else None
 
     def _probe(self, X, validation, model, counts, seed, shards):
-        """Users on whom rounds are compared: held-out ones where there are any, else a sample of training's."""
+        """Users on whom rounds are compared: held-out ones, else a sample of the training users."""
         from drlearn.recommenders._diagnostics import PROBE_USERS, Probe
         from drlearn.structure.training import encode_rows
 

@@ -11,8 +11,8 @@ from torch.nn import functional as F
 
 from drlearn.search.beam import StructureArrays
 
-DROPOUT = 0.2
 LOGIT_SCALE = 16.0
+_CHUNK = 256
 
 
 class GRUEncoder(nn.Module):
@@ -100,6 +100,49 @@ class SoftmaxModel(nn.Module):
         return self.scaled(self.item_table).cpu().numpy().copy()
 
 
+class SampledSoftmax(torch.autograd.Function):
+    """Summed cross-entropy of the targets' logits against shared negatives.
+
+    Loss and gradients come from one pass over small chunks of events, so that the matrix of
+    logits never leaves the cache.
+    """
+
+    @staticmethod
+    def forward(ctx, x, items, offset, positive, own_row, own_column):
+        """Return the loss of x (E, dim) and target logits (E,) against items (N, dim) with offsets (N,).
+
+        `own_row` (ascending) and `own_column` are the places where a negative is the event's target.
+        """
+        grad_x, grad_items, grad_positive = (
+            torch.empty_like(x),
+            torch.zeros_like(items),
+            torch.empty_like(positive),
+        )
+        loss, starts = x.new_zeros(()), torch.arange(0, len(x) + _CHUNK, _CHUNK, device=x.device)
+        cuts = torch.searchsorted(own_row, starts)
+        for i, start in enumerate(range(0, len(x), _CHUNK)):
+            rows, own = slice(start, start + _CHUNK), slice(cuts[i], cuts[i + 1])
+            shares = torch.addmm(offset, x[rows], items.T)  # (C, N)
+            shares[own_row[own] - start, own_column[own]] = -torch.inf
+            top = torch.maximum(shares.amax(dim=1), positive[rows])  # (C,)
+            shares.sub_(top[:, None]).exp_()
+            own_share = (positive[rows] - top).exp_()  # (C,)
+            total = shares.sum(dim=1) + own_share  # (C,)
+            loss += (total.log() + top - positive[rows]).sum()
+            shares.div_(total[:, None])
+            torch.mm(shares, items, out=grad_x[rows])
+            grad_items.addmm_(shares.T, x[rows])
+            grad_positive[rows] = own_share / total - 1
+        ctx.save_for_backward(grad_x, grad_items, grad_positive)
+        return loss
+
+    @staticmethod
+    def backward(ctx, grad):
+        """Scale the gradients found on the way."""
+        grad_x, grad_items, grad_positive = ctx.saved_tensors
+        return grad * grad_x, grad * grad_items, None, grad * grad_positive, None, None
+
+
 class StructureModel(nn.Module):
     """p(c|x): D softmax layers, each over the user vector and the nodes passed before (eq. 1-2).
 
@@ -138,7 +181,7 @@ class StructureModel(nn.Module):
     @torch.no_grad()
     def export(self):
         """Return the network as `StructureArrays`; nothing of torch passes this line."""
-        depth, n_hidden, width = self.output_weight.shape
+        depth, n_hidden, _ = self.output_weight.shape
         dim = self.user.in_features
 
         def plain(tensor):
@@ -155,7 +198,7 @@ class StructureModel(nn.Module):
 
 @contextlib.contextmanager
 def torch_session(seed=None):
-    """Run torch on one thread of its own and, with a seed, on a random state of its own; then restore both."""
+    """Run torch on one thread and, with a seed, on a random state of its own; then restore both."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

@@ -111,7 +111,7 @@ def build_path_index(item_paths):
 
 
 def automatic_width(n_items):
-    """Return the width that suits a catalogue: 10 n**0.2 nodes, about 50 for 4 thousand items, 170 for 1.5 million.
+    """Return the width that suits a catalogue: 10 n**0.2, about 50 for 4 thousand items, 170 for 1.5 million.
 
     With three layers this gives 1000 n**0.6 paths: room for small paths in small catalogues, and in
     large ones a share of the items' paths to each.

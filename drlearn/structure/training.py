@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from drlearn._runtime import stream
+from drlearn.structure.model import SampledSoftmax
 from drlearn.structure.paths import NO_PATH
 from drlearn.structure.windows import batches, last_windows, pad, training_windows
 
@@ -131,16 +132,15 @@ class JointTrainer:
         device = self._model.item_table.device
         negatives, offset = self._negatives.draw(rng)
         parts = [part for part in np.array_split(chosen, N_SHARDS) if len(part)]
-        padded = [
-            (*pad(self._items, windows, part), pad(self._items, windows._replace(first=windows.first + 1), part)[0])
-            for part in parts
-        ]
-        rows = np.unique(np.concatenate([negatives, *(a[m] for a, m, _ in padded), *(t[m] for _, m, t in padded)]))
-        table = self._model.item_table.detach()[torch.from_numpy(rows).to(device)].requires_grad_()  # (R, dim)
-        tasks = [
-            (np.searchsorted(rows, a), m, t[m], torch.Generator(device).manual_seed(int(rng.integers(2**62))))
-            for a, m, t in padded
-        ]
+        following = windows._replace(first=windows.first + 1)
+        inputs, masks = zip(*(pad(self._items, windows, part) for part in parts), strict=True)
+        wanted = [pad(self._items, following, part)[0][mask] for part, mask in zip(parts, masks, strict=True)]
+        met = [events[mask] for events, mask in zip(inputs, masks, strict=True)]
+        rows = np.unique(np.concatenate([negatives, *wanted, *met]))
+        table = self._model.item_table.detach()[torch.from_numpy(rows).to(device)]  # (R, dim)
+        table.requires_grad_()
+        generators = [torch.Generator(device).manual_seed(int(rng.integers(2**62))) for _ in parts]
+        tasks = list(zip((np.searchsorted(rows, e) for e in inputs), masks, wanted, generators, strict=True))
         n_events = int(windows.length[chosen].sum())
         record = np.zeros((len(tasks), 2))
 
@@ -167,14 +167,14 @@ class JointTrainer:
         )  # (E, dim)
         items = self._model.scaled(table)  # (R, dim)
         place = torch.from_numpy(np.searchsorted(rows, negatives)).to(device)
-        logits = torch.addmm(torch.from_numpy(offset).to(device), x, items[place].T)  # (E, N)
         near = np.minimum(np.searchsorted(negatives, wanted), len(negatives) - 1)
         own = np.flatnonzero(negatives[near] == wanted)
-        blocked = torch.zeros_like(logits)
-        blocked[torch.from_numpy(own), torch.from_numpy(near[own])] = -torch.inf
         positive = (x * items[torch.from_numpy(np.searchsorted(rows, wanted)).to(device)]).sum(-1)
         positive = positive - torch.from_numpy(self._negatives.log_q[wanted]).to(device)  # (E,)
-        softmax = (torch.logaddexp((logits + blocked).logsumexp(dim=1), positive) - positive).sum()
+        softmax = SampledSoftmax.apply(
+            x, items[place], torch.from_numpy(offset).to(device), positive,
+            torch.from_numpy(own).to(device), torch.from_numpy(near[own]).to(device),
+        )  # fmt: skip
         if targets is None:
             return softmax, torch.zeros((), device=device)
         wanted = torch.from_numpy(wanted).to(device)
@@ -214,25 +214,25 @@ class StructureTrainer:
         self._optimizer = torch.optim.Adam(structure.parameters(), lr=STRUCTURE_LEARNING_RATE)
 
     def epoch(self, number, targets, rate=1.0, progress=None):
-        """Run one epoch, numbered (round, epoch), at a share `rate` of the learning rate; return the mean loss."""
+        """Run the epoch (round, epoch) at a share `rate` of the learning rate; return the mean loss."""
         order = stream(self._seed, 1, *number).permutation(len(self._items))
         self._optimizer.param_groups[0]["lr"] = STRUCTURE_LEARNING_RATE * rate
         parameters, device = list(self._structure.parameters()), targets.nodes.device
+
+        def loss_of_shard(part):
+            x = self._X[torch.from_numpy(part)].to(device)  # (E, dim)
+            wanted = torch.from_numpy(self._items[part]).to(device)
+            return self._structure.loss(x, targets.nodes[wanted], targets.exists[wanted])
+
         total = 0.0
         for start in range(0, len(order), self._batch_size):
             batch = order[start : start + self._batch_size]
-
-            def loss_of_shard(part, n=len(batch)):
-                x = self._X[torch.from_numpy(part)].to(device)  # (E, dim)
-                wanted = torch.from_numpy(self._items[part]).to(device)
-                return self._structure.loss(x, targets.nodes[wanted], targets.exists[wanted]) / n
-
             parts = [part for part in np.array_split(batch, N_SHARDS) if len(part)]
             loss, gradients = self._shards.gradients(loss_of_shard, parts, parameters)
             for parameter, gradient in zip(parameters, gradients, strict=True):
-                parameter.grad = gradient
+                parameter.grad = gradient / len(batch)
             self._optimizer.step()
-            total += loss * len(batch)
+            total += loss
             if progress is not None:
                 progress(len(batch))
         return total / len(order)
