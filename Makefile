@@ -1,0 +1,49 @@
+# Everything a contributor runs. Each target sets up $(VENV) first where that is needed.
+
+PYTHON ?= python3
+VENV ?= .venv
+# On Linux the default index brings gigabytes of CUDA with torch. For a GPU: make setup TORCH_INDEX=https://download.pytorch.org/whl/cu126
+TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
+
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+INTERPRETABLE := $(wildcard $(addprefix tests/test_,$(addsuffix .py,\
+	paths windows beam scores assignment initialization rerank)))
+
+.PHONY: help setup demo test test-interpreted lint docs bench clean
+.DEFAULT_GOAL := help
+
+help:  ## Show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(INSTALLED)  ## Make the virtual environment, with the versions of constraints.txt
+
+$(INSTALLED): setup.cfg constraints.txt
+	@echo "Setting up $(VENV); this takes some minutes the first time."
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --retries 1 --no-deps -c constraints.txt --extra-index-url $(TORCH_INDEX) torch
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[test]"
+	@touch $@
+
+demo: $(INSTALLED)  ## Fit on MovieLens, compare with the yardsticks, draw output/movielens.png
+	$(BIN)/python examples/plot_movielens.py
+
+test: $(INSTALLED)  ## Run the tests
+	$(BIN)/python -m pytest
+
+test-interpreted: $(INSTALLED)  ## Run the kernels' tests without compiling the kernels
+	NUMBA_DISABLE_JIT=1 $(BIN)/python -m pytest $(INTERPRETABLE)
+
+lint: $(INSTALLED)  ## Check the style
+	$(BIN)/ruff check .
+
+docs: $(INSTALLED)  ## Run the examples in docstrings, README and guide
+	$(BIN)/python -m pytest --doctest-modules --doctest-glob="*.md" drlearn README.md docs
+
+bench: $(INSTALLED)  ## Run the benchmarks (long)
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[bench]"
+	@for script in $(wildcard benchmarks/*.py); do echo "== $$script"; $(BIN)/python $$script || exit 1; done
+
+clean:  ## Remove what was built, the virtual environment too
+	rm -rf $(VENV) build dist *.egg-info output .pytest_cache .ruff_cache .coverage htmlcov
+	find drlearn tests examples benchmarks -name __pycache__ -type d -exec rm -rf {} +
