@@ -12,6 +12,7 @@ from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from drlearn._runtime import effective_n_threads
+from drlearn._vocabulary import as_ids
 from drlearn.interactions import Interactions, as_interactions
 from drlearn.metrics import f1_at_k
 
@@ -126,7 +127,7 @@ class BaseRecommender(BaseEstimator):
         """
         check_is_fitted(self)
         X = self._histories(X)
-        if y is None or np.ndim(y) == 1 and not isinstance(y, list):
+        if y is None or _is_labels(y):
             if not (X.lengths > 1).any():
                 raise ValueError(
                     "X has no user with two known events to split into history and truth; "
@@ -190,14 +191,12 @@ class BaseRecommender(BaseEstimator):
         return allowed
 
     def _item_codes(self, ids, name):
-        if isinstance(ids, str) or np.ndim(ids) != 1:
-            raise ValueError(f"{name} must be a one-dimensional collection of item ids, got {ids!r:.80}.")
-        ids = list(ids) if not isinstance(ids, np.ndarray) else ids
-        if len(ids) == 0:
-            return np.zeros(0, np.int64)
+        ids = as_ids(ids, name)
+        if ids.ndim != 1:
+            raise ValueError(f"{name} must be one-dimensional, a list of item ids, got shape {ids.shape}.")
         codes = self._fit_X.item_vocabulary.encode(ids)
         if (codes < 0).any():
-            unknown = [ids[i] for i in np.flatnonzero(codes < 0)[:_LISTED]]
+            unknown = ids[codes < 0][:_LISTED].tolist()
             raise ValueError(
                 f"{name} has {int((codes < 0).sum())} item id(s) unknown from fit: {unknown}; "
                 "pass ids that fit has seen, of the same type."
@@ -206,18 +205,31 @@ class BaseRecommender(BaseEstimator):
 
     def _histories(self, X):
         """Return X, known users' ids or histories, as Interactions over the items of fit."""
-        if _is_ids(X):
-            check_is_fitted(self)
+        if isinstance(X, (str, Integral)):
+            raise TypeError(
+                f"X must be a list of user ids or of histories, got {X!r}; wrap a single id in a list."
+            )
+        if isinstance(X, (list, tuple)) and len(X) and all(np.ndim(x) == 1 and len(x) == 0 for x in X):
+            return Interactions.from_sequences(X, item_vocabulary=self._fit_X.item_vocabulary)
+        if not _is_ids(X):
+            return self._read(X, reset=False)
+        try:
             return self._fit_X[self._fit_X.rows_of(X)]
-        return self._read(X, reset=False)
+        except ValueError as error:
+            raise ValueError(
+                f"X was read as ids of users known from fit: {error}. Pass the histories of other users as a "
+                "list of sequences."
+            ) from error
 
     def _read(self, X, reset):
         """Return X as Interactions; over the items of fit unless `reset`."""
         if _is_matrix(X):
             X = validate_data(
-                self, X, accept_sparse="csr", dtype=[np.float64, np.float32], ensure_non_negative=True, reset=reset
+                self, _as_numbers(X), accept_sparse="csr", dtype=[np.float64, np.float32],
+                ensure_non_negative=True, reset=reset,
             )  # fmt: skip
-            X = Interactions.from_matrix(X)
+            # Columns are the items of fit in their order, whatever their ids.
+            X = Interactions.from_matrix(X, item_ids=None if reset else self._fit_X.item_ids)
         else:
             X = as_interactions(X)
             if reset:
@@ -274,9 +286,9 @@ def check_number(value, name, kind, low, high=np.inf, *, low_open=False):
     word = "an integer" if kind is Integral else "a number"
     if isinstance(value, bool) or not isinstance(value, kind):
         raise TypeError(f"{name} must be {word}, got {value!r} of type {type(value).__name__}.")
-    if not (low < value if low_open else low <= value) or not value <= high:
+    if not (low < value if low_open else low <= value) or not value <= high or value == np.inf:
         bounds = f"above {low}" if low_open else f"at least {low}"
-        bounds += f" and at most {high}" if high < np.inf else ""
+        bounds += f" and at most {high}" if high < np.inf else " and finite" if kind is Real else ""
         raise ValueError(f"{name} must be {bounds}, got {value!r}.")
     return value
 
@@ -294,23 +306,51 @@ def check_n_jobs(n_jobs):
 
 
 def _is_matrix(X):
-    """Whether X is a matrix of weights: sparse, an array, nested lists of floats or a frame without users."""
-    if isinstance(X, Interactions):
+    """Whether X is a matrix of weights: sparse, an array, nested lists of floats or a frame of numbers."""
+    if isinstance(X, (Interactions, str)):
         return False
-    if sparse.issparse(X) or isinstance(X, np.ndarray) or np.isscalar(X):
+    if isinstance(X, np.ndarray):
+        return X.ndim != 1 or X.dtype != object
+    if sparse.issparse(X) or np.isscalar(X):
         return True
     if isinstance(X, list):
         first = next((row for row in X if not isinstance(row, (list, tuple)) or len(row)), None)
-        return isinstance(first, (list, tuple)) and isinstance(first[0], Real) and not isinstance(first[0], Integral)
+        return (
+            isinstance(first, (list, tuple))
+            and isinstance(first[0], Real)
+            and not isinstance(first[0], Integral)
+        )
     if nw.dependencies.is_into_dataframe(X):
-        return "user" not in nw.from_native(X).columns
+        schema = nw.from_native(X).schema
+        return "user" not in schema and all(dtype.is_numeric() for dtype in schema.values())
     return hasattr(X, "__array__") and not nw.dependencies.is_into_series(X)
+
+
+def _as_numbers(X):
+    """Return X, an array of strings or objects as an array of numbers."""
+    if not isinstance(X, np.ndarray) or X.dtype.kind not in "USO":
+        return X
+    try:
+        return X.astype(np.float64)
+    except (TypeError, ValueError) as error:
+        raise type(error)(
+            f"X is an array of dtype {X.dtype} that does not hold numbers only ({error}); pass item ids as a "
+            "list of sequences and events as a frame."
+        ) from error
 
 
 def _is_ids(X):
     """Whether X is a list of user ids rather than of histories."""
-    if isinstance(X, np.ndarray):
-        return X.ndim == 1 and X.dtype.kind in "iuUSO" and not any(np.ndim(x) for x in X[:1])
-    if nw.dependencies.is_into_series(X):
-        return True
-    return isinstance(X, (list, tuple)) and len(X) > 0 and all(np.ndim(x) == 0 for x in X)
+    if isinstance(X, (list, tuple)):
+        return len(X) > 0 and all(np.ndim(x) == 0 for x in X)
+    if isinstance(X, Interactions) or not hasattr(X, "__array__") or nw.dependencies.is_into_dataframe(X):
+        return False
+    X = np.asarray(X)
+    return X.ndim == 1 and X.dtype.kind in "iuUSO" and not any(np.ndim(x) for x in X[:1])
+
+
+def _is_labels(y):
+    """Whether y is a label a row, which scikit-learn passes around, and not a truth."""
+    if isinstance(y, (list, Interactions)) or np.ndim(y) != 1:
+        return False
+    return not any(np.ndim(label) for label in np.asarray(y)[:1])

@@ -85,7 +85,7 @@ class StructureRetrieval(SoftmaxBase):
             0 for users without events.
         """
         check_is_fitted(self)
-        X = self._histories(X)
+        X, k = self._histories(X), check_number(k, "k", Integral, 1)
         beam_size, seen = self._beam(beam_size, k), (np.zeros(len(X) + 1, np.int64), np.zeros(0, np.int32))
         found = self._retrieve(self._encode(X), beam_size, 1, self.item_counts_ > 0, seen)[2][:, 0]
         return np.where(X.lengths > 0, found, 0)
@@ -140,7 +140,7 @@ class StructureRetrieval(SoftmaxBase):
         return top, scores, self._paths_of(users, beams, top) if return_paths else None
 
     def _rank_similar(self, codes, k, allowed):
-        """Rank by cosine the items on an item's own paths and on those that its vector, taken as a user's, finds."""
+        """Rank by cosine what is on an item's own paths and on those its vector, taken as a user's, finds."""
         from drlearn.search.beam import search_paths
         from drlearn.search.rerank import Catalogue, rank_on_paths
 

@@ -19,7 +19,7 @@ class ItemKNNRecommender(BaseRecommender):
 
     The similarity of two items is the cosine of their columns of the binary user-item matrix; an
     item's score is the sum of its similarities to the history's items, over the `n_neighbors`
-    most similar items of each.
+    most similar items of each. Items that are like nothing in the history are not recommended.
 
     Parameters
     ----------
@@ -50,7 +50,8 @@ class ItemKNNRecommender(BaseRecommender):
         columns = normalize(_binary(X), axis=0)  # cosine of columns from here on
         step = max(1, _CELLS // X.n_items)
         rows = [
-            self._neighbours(columns, start, min(start + step, X.n_items)) for start in range(0, X.n_items, step)
+            self._neighbours(columns, start, min(start + step, X.n_items))
+            for start in range(0, X.n_items, step)
         ]
         return {"similarity_": sparse.csr_array(sparse.vstack(rows, format="csr"))}
 

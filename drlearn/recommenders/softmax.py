@@ -1,4 +1,4 @@
-"""Brute force: a user encoder and a softmax over all items, scanned whole; the yardstick of every structure."""
+"""Brute force: a user encoder and a softmax over all items, scanned whole; the yardstick of structures."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ class SoftmaxBase(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseRecomme
 
     def _check_parameters(self):
         # Late, here and below: torch loads when first needed, not with the package.
+        import torch
         from torch import nn
 
         from drlearn.structure.model import ENCODERS
@@ -35,6 +36,20 @@ class SoftmaxBase(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseRecomme
         if not isinstance(self.encoder, nn.Module):
             check_choice(self.encoder, "encoder", ENCODERS)
         check_n_jobs(self.n_jobs)
+        if not isinstance(self.verbose, Integral) or self.verbose < 0:
+            raise ValueError(f"verbose must be False, True or a number of at least 0, got {self.verbose!r}.")
+        try:
+            check_random_state(self.random_state)
+        except ValueError as error:
+            raise ValueError(
+                f"random_state must be None, an integer or a numpy RandomState, got {self.random_state!r}."
+            ) from error
+        try:
+            torch.empty(0, device=self.device)
+        except (RuntimeError, AssertionError, TypeError) as error:
+            raise ValueError(
+                f"device must be a torch device of this machine, such as 'cpu', got {self.device!r}: {error}"
+            ) from error
 
     def _seed(self):
         return int(check_random_state(self.random_state).randint(2**31 - 1))

@@ -85,7 +85,13 @@ class SoftmaxModel(nn.Module):
         """Return user vectors of length sqrt(dim) at the places of `mask`, row by row."""
         if dropout is not None:
             events = dropout(events)
-        hidden = self.encoder(events)[mask]  # (n_valid, dim)
+        hidden = self.encoder(events)  # (B, T, dim)
+        if hidden.shape != events.shape:
+            raise ValueError(
+                f"encoder must map (batch, time, dim) to the same shape, but it made {tuple(hidden.shape)} "
+                f"of {tuple(events.shape)}; give it `embedding_dim` outputs at every time."
+            )
+        hidden = hidden[mask]  # (n_valid, dim)
         if dropout is not None:
             hidden = dropout(hidden)
         return F.normalize(hidden, dim=-1) * self.dim**0.5

@@ -111,13 +111,16 @@ class JointTrainer:
         self._n_steps, self._step = n_epochs * max(1, -(-self.n_pairs // batch_size)), 0
         self._rate = learning_rate
         self._table_optimizer = torch.optim.SparseAdam([model.item_table], lr=learning_rate)
-        self._encoder_optimizer = torch.optim.AdamW(model.encoder.parameters(), lr=learning_rate)
+        # As a group: a caller's encoder may have nothing to learn.
+        self._encoder = [p for p in model.encoder.parameters() if p.requires_grad]
+        self._encoder_optimizer = torch.optim.AdamW([{"params": self._encoder}], lr=learning_rate)
         if structure is not None:
             self._structure_optimizer = torch.optim.Adam(structure.parameters(), lr=STRUCTURE_LEARNING_RATE)
 
     def epoch(self, number, targets=None, progress=None):
         """Run one epoch; return the mean losses of softmax and structure (None without paths)."""
         rng = stream(self._seed, 0, number)
+        self._model.train()
         windows = training_windows(self._indptr, self._history_length, rng)
         totals = np.zeros(2)
         for chosen in batches(windows, self._batch_size, rng):
@@ -149,10 +152,10 @@ class JointTrainer:
             record[i] = float(softmax.detach()), float(structure.detach())
             return (softmax + structure) / n_events
 
-        encoder = list(self._model.encoder.parameters())
         network = list(self._structure.parameters()) if targets is not None else []
-        _, gradients = self._shards.gradients(loss_of_shard, range(len(tasks)), [table, *encoder, *network])
-        self._apply(rows, gradients, encoder, network)
+        parameters = [table, *self._encoder, *network]
+        _, gradients = self._shards.gradients(loss_of_shard, range(len(tasks)), parameters)
+        self._apply(rows, gradients, network)
         return record.sum(axis=0)
 
     def _losses(self, table, rows, negatives, offset, targets, events, mask, wanted, generator):
@@ -180,14 +183,14 @@ class JointTrainer:
         wanted = torch.from_numpy(wanted).to(device)
         return softmax, self._structure.loss(x, targets.nodes[wanted], targets.exists[wanted])
 
-    def _apply(self, rows, gradients, encoder, network):
+    def _apply(self, rows, gradients, network):
         """Let the optimizers step: on the touched rows of the table, on the encoder, on the structure."""
         table = self._model.item_table
         index = torch.from_numpy(rows)[None].to(table.device)
         table.grad = torch.sparse_coo_tensor(
             index, gradients[0], table.shape, is_coalesced=True, check_invariants=False
         )
-        for parameter, gradient in zip([*encoder, *network], gradients[1:], strict=True):
+        for parameter, gradient in zip([*self._encoder, *network], gradients[1:], strict=True):
             parameter.grad = gradient
         share = _schedule(self._step, self._n_steps)
         for optimizer in (self._table_optimizer, self._encoder_optimizer):
@@ -246,6 +249,7 @@ def encode_pairs(model, X, history_length, shards):
     vectors : ndarray of shape (n_pairs, dim), float32
     items : ndarray of shape (n_pairs,), int32
     """
+    model.eval()
     windows = training_windows(X.indptr, history_length)
     groups = batches(windows, _ENCODE_EVENTS)
     vectors = shards.map(lambda chosen: _encode(model, X.items, windows, chosen), groups)
@@ -256,6 +260,7 @@ def encode_pairs(model, X, history_length, shards):
 
 def encode_rows(model, X, history_length, shards):
     """Encode the last events of every row; return (n_rows, dim) float32, zeros for empty rows."""
+    model.eval()
     windows = last_windows(X.indptr, history_length)
     out = np.zeros((len(windows.length), model.dim), np.float32)
     groups = [g[windows.length[g] > 0] for g in batches(windows, _ENCODE_EVENTS)]
