@@ -18,6 +18,7 @@ from drlearn.metrics import f1_at_k
 
 _CHUNK = 16384
 _LISTED = 10
+_DEFAULT_K = 10
 
 
 class BaseRecommender(BaseEstimator):
@@ -97,7 +98,7 @@ class BaseRecommender(BaseEstimator):
         return (items, scores) if return_scores else items
 
     def predict(self, X):
-        """Return the best unseen item of each user.
+        """Return the best unseen item of each user, the first of `recommend`.
 
         Parameters
         ----------
@@ -108,7 +109,8 @@ class BaseRecommender(BaseEstimator):
         ndarray of shape (n_users,)
             Item ids; -1 or None where nothing is left to recommend.
         """
-        return self.recommend(X, k=1)[:, 0]
+        check_is_fitted(self)
+        return self.recommend(X, k=min(_DEFAULT_K, self.n_items_))[:, 0]
 
     def score(self, X, y=None):
         """Return the mean F-measure at 10 of held-out users: F = 2PR / (P + R) per user, then averaged.
@@ -134,7 +136,7 @@ class BaseRecommender(BaseEstimator):
                     "score needs at least one."
                 )
             X, y = X.split(0.5)
-        k = min(10, self.n_items_)
+        k = min(_DEFAULT_K, self.n_items_)
         return f1_at_k(y, self._serve(X, k, True, None, None)[0], k)
 
     def _serve(self, X, k, exclude_seen, allow, deny, **options):

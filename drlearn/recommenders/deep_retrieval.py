@@ -15,7 +15,7 @@ from drlearn.structure.paths import NO_PATH, PathSpace, automatic_width, build_p
 
 EPOCHS_TOGETHER = 2
 M_STEP_BEAM = 100
-M_STEP_EVENTS = 256
+M_STEP_EVENTS = 512
 
 
 class DeepRetrievalRecommender(StructureRetrieval):
@@ -40,13 +40,13 @@ class DeepRetrievalRecommender(StructureRetrieval):
     alpha : float or "auto", default="auto"
         Weight of the penalty on full paths, in the paper's unit: the objective of the M-step is
         ``sum_v N_v log(sum_j s[v, c_vj]) - alpha sum_c f(|c|)``. Useful values depend on the events
-        and the items a path; "auto" aims at small, evenly used paths: the fifth item on a path
+        and the items a path; "auto" aims at small, evenly used paths: the third item on a path
         costs one nat on each event of an average item.
     penalty_degree : int, default=4
         m in the penalty f(n) = n**m / m.
-    n_candidate_paths : int, default=300
+    n_candidate_paths : int, default=400
         S, paths kept in an item's score table.
-    max_iter : int, default=3
+    max_iter : int, default=2
         EM rounds after the training together: an M-step, then E-steps over the frozen softmax.
     init : {"kmeans", "random"}, default="kmeans"
         First paths: residual k-means of the item vectors before the last two epochs of training
@@ -64,6 +64,10 @@ class DeepRetrievalRecommender(StructureRetrieval):
         Last events that the encoder reads.
     n_hidden : int, default=64
         Hidden units in each layer of the structure network.
+    repeats : bool, default=False
+        Whether users meet items again. False learns which new item comes next, against the items not
+        met before, and fits `recommend` with seen items left out; True learns every next item, and
+        fits ``exclude_seen=False``.
     n_negatives : int, default=2048
         Sampled items a batch; where the catalogue has no more, all are used.
     n_epochs : int, default=10
@@ -141,8 +145,8 @@ class DeepRetrievalRecommender(StructureRetrieval):
     """
 
     def __init__(self, *, width="auto", depth=3, n_paths=3, beam_size="auto", alpha="auto", penalty_degree=4,
-                 n_candidate_paths=300, max_iter=3, init="kmeans", path_weight=0.0, embedding_dim=64,
-                 encoder="mixed", history_length=69, n_hidden=64, n_negatives=2048, n_epochs=10,
+                 n_candidate_paths=400, max_iter=2, init="kmeans", path_weight=0.0, embedding_dim=64,
+                 encoder="mixed", history_length=69, repeats=False, n_hidden=64, n_negatives=2048, n_epochs=10,
                  n_structure_epochs=2, batch_size="auto", learning_rate=0.005, validation_fraction=0.0,
                  device="cpu", n_jobs=None, random_state=None, verbose=0):  # fmt: skip
         self.width = width
@@ -158,6 +162,7 @@ class DeepRetrievalRecommender(StructureRetrieval):
         self.embedding_dim = embedding_dim
         self.encoder = encoder
         self.history_length = history_length
+        self.repeats = repeats
         self.n_hidden = n_hidden
         self.n_negatives = n_negatives
         self.n_epochs = n_epochs
@@ -222,7 +227,7 @@ class DeepRetrievalRecommender(StructureRetrieval):
         history, started = TrainingHistory(verbose=self.verbose), time.perf_counter()
         X, validation = self._hold_out(X, seed)
         model, structure, item_paths, losses = self._train_together(X, counts, space, seed, shards)
-        users, items = encode_pairs(model, X, self.history_length, shards)
+        users, items = encode_pairs(model, X, self.history_length, self.repeats, shards)
         probe = self._probe(X, validation, model, counts, seed, shards)
         row = _diagnostics.structure_row(probe, structure.export(), item_paths, space, counts)
         history.record(

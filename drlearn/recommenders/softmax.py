@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import time
+import warnings
 from numbers import Integral, Real
 
 import numpy as np
@@ -12,7 +13,13 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
 from drlearn._history import TrainingHistory, progress_bar
-from drlearn.recommenders._base import BaseRecommender, check_choice, check_n_jobs, check_number
+from drlearn.recommenders._base import (
+    BaseRecommender,
+    check_choice,
+    check_n_jobs,
+    check_number,
+    seen_items,
+)
 
 _SCAN_CELLS = 2**25
 _BATCHES_AN_EPOCH, _BATCH_RANGE = 128, (128, 2048)
@@ -71,19 +78,33 @@ class SoftmaxBase(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseRecomme
         from drlearn.structure.training import JointTrainer
 
         return JointTrainer(
-            model, structure, X, X.item_counts(), history_length=self.history_length,
+            model, structure, X, X.item_counts(), history_length=self.history_length, repeats=self.repeats,
             n_negatives=self.n_negatives, n_epochs=self.n_epochs, batch_size=self._batch_size(X),
             learning_rate=self.learning_rate, seed=seed, shards=shards,
         )  # fmt: skip
 
     def _check_pairs(self, X):
-        """Raise unless some user has an event that follows another."""
+        """Raise unless some user has an event that follows another: a new item's, unless `repeats`."""
         if not (X.lengths > 1).any():
             raise ValueError(
                 f"X has {X.n_users} users of at most one event each (n_samples={X.n_users}, "
                 f"n_features={X.n_items}): there is no next item to learn from. Pass rows of two events "
                 f"or more (1 feature(s) or 1 sample is not enough)."
             )
+        if not self.repeats and not (np.diff(seen_items(X)[0]) > 1).any():
+            raise ValueError(
+                "X has no user with two different items: with repeats=False there is nothing new to learn "
+                "(1 feature(s) is not enough). Pass more items, or repeats=True."
+            )
+
+    def _serve(self, X, k, exclude_seen, allow, deny, **options):
+        if not exclude_seen and not self.repeats:
+            warnings.warn(
+                "exclude_seen=False after a fit with repeats=False: the softmax never learned how seen items "
+                "compare with new ones; fit with repeats=True to recommend both.",
+                stacklevel=3,
+            )
+        return super()._serve(X, k, exclude_seen, allow, deny, **options)
 
     def transform(self, X):
         """Return the user vectors.
@@ -177,6 +198,10 @@ class SoftmaxRecommender(SoftmaxBase):
         root-mean and the last of the event vectors; "mean" does not depend on order.
     history_length : int, default=69
         Last events that the encoder reads.
+    repeats : bool, default=False
+        Whether users meet items again. False learns which new item comes next, against the items not
+        met before, and fits `recommend` with seen items left out; True learns every next item, and
+        fits ``exclude_seen=False``.
     n_negatives : int, default=2048
         Sampled items a batch; where the catalogue has no more, all are used.
     n_epochs : int, default=10
@@ -215,12 +240,13 @@ class SoftmaxRecommender(SoftmaxBase):
     (2, 5)
     """
 
-    def __init__(self, *, embedding_dim=64, encoder="mixed", history_length=69, n_negatives=2048, n_epochs=10,
+    def __init__(self, *, embedding_dim=64, encoder="mixed", history_length=69, repeats=False, n_negatives=2048, n_epochs=10,
                  batch_size="auto", learning_rate=0.005, device="cpu", n_jobs=None, random_state=None,
                  verbose=0):  # fmt: skip
         self.embedding_dim = embedding_dim
         self.encoder = encoder
         self.history_length = history_length
+        self.repeats = repeats
         self.n_negatives = n_negatives
         self.n_epochs = n_epochs
         self.batch_size = batch_size

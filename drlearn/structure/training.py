@@ -96,17 +96,60 @@ class Negatives:
         return items, np.log(times, dtype=np.float32) - self.log_q[items]
 
 
+class Shard(NamedTuple):
+    """A share of a batch: padded histories, where a target follows, the targets, and what is barred.
+
+    `inputs` (B, T) are places in the batch's rows of the item table, `wanted` (E,) items, and
+    negative ``barred[1][i]`` does not count against event ``barred[0][i]``.
+    """
+
+    inputs: np.ndarray
+    mask: np.ndarray
+    wanted: np.ndarray
+    barred: tuple
+    generator: torch.Generator
+
+
+def barred_negatives(columns, mask, wanted_columns, with_history):
+    """Return (event, column) of the negatives that are the event's target or, asked for, in its history.
+
+    Parameters
+    ----------
+    columns : ndarray of shape (B, T)
+        Column of each input among the negatives, -1 where it is none.
+    mask : ndarray of shape (B, T), bool
+        Places that are followed by a target; E in all.
+    wanted_columns : ndarray of shape (E,)
+        Column of each target, -1 where it is none.
+    with_history : bool
+    """
+    own = np.flatnonzero(wanted_columns >= 0)
+    event, column = own, wanted_columns[own]
+    if with_history:
+        earlier = np.tri(mask.shape[1], dtype=bool)
+        row, now, then = np.nonzero(mask[:, :, None] & (columns >= 0)[:, None, :] & earlier)
+        number = np.cumsum(mask).reshape(mask.shape) - 1
+        event = np.concatenate([event, number[row, now]])
+        column = np.concatenate([column, columns[row, then]])
+        order = np.argsort(event, kind="stable")
+        event, column = event[order], column[order]
+    return event, column
+
+
 class JointTrainer:
     """Trains encoder, item table and softmax, and with paths the structure too, over windows.
 
-    Only the rows of the item table that a batch touches are read and updated.
+    Only the rows of the item table that a batch touches are read and updated. Without `repeats`
+    an event counts only where its item is new to the user, against items not met before.
     """
 
-    def __init__(self, model, structure, X, counts, *, history_length, n_negatives, n_epochs, batch_size,
-                 learning_rate, seed, shards):  # fmt: skip
+    def __init__(self, model, structure, X, counts, *, history_length, repeats, n_negatives, n_epochs,
+                 batch_size, learning_rate, seed, shards):  # fmt: skip
         self._model, self._structure, self._shards, self._seed = model, structure, shards, seed
         self._items, self._indptr, self._history_length = X.items, X.indptr, history_length
+        self._targets, self._repeats = target_events(X, repeats), repeats
         self._batch_size, self._negatives = batch_size, Negatives(counts, n_negatives)
+        self._column = np.full(len(counts), -1)
         self.n_pairs = int(np.maximum(np.diff(X.indptr) - 1, 0).sum())
         self._n_steps, self._step = n_epochs * max(1, -(-self.n_pairs // batch_size)), 0
         self._rate = learning_rate
@@ -127,7 +170,7 @@ class JointTrainer:
             totals += self._train(windows, chosen, targets, rng)
             if progress is not None:
                 progress(int(windows.length[chosen].sum()))
-        means = totals / windows.length.sum()
+        means = totals / max(1, self._targets.sum())
         return means[0], means[1] if targets is not None else None
 
     def _train(self, windows, chosen, targets, rng):
@@ -135,52 +178,55 @@ class JointTrainer:
         device = self._model.item_table.device
         negatives, offset = self._negatives.draw(rng)
         parts = [part for part in np.array_split(chosen, N_SHARDS) if len(part)]
+        inputs = [pad(self._items, windows, part) for part in parts]
         following = windows._replace(first=windows.first + 1)
-        inputs, masks = zip(*(pad(self._items, windows, part) for part in parts), strict=True)
+        masks = [pad(self._targets, following, part)[0] for part in parts]
         wanted = [pad(self._items, following, part)[0][mask] for part, mask in zip(parts, masks, strict=True)]
-        met = [events[mask] for events, mask in zip(inputs, masks, strict=True)]
-        rows = np.unique(np.concatenate([negatives, *wanted, *met]))
+        n_events = sum(map(len, wanted))
+        if n_events == 0:
+            return np.zeros(2)
+        rows = np.unique(np.concatenate([negatives, *wanted, *(items[real] for items, real in inputs)]))
         table = self._model.item_table.detach()[torch.from_numpy(rows).to(device)]  # (R, dim)
         table.requires_grad_()
-        generators = [torch.Generator(device).manual_seed(int(rng.integers(2**62))) for _ in parts]
-        tasks = list(zip((np.searchsorted(rows, e) for e in inputs), masks, wanted, generators, strict=True))
-        n_events = int(windows.length[chosen].sum())
-        record = np.zeros((len(tasks), 2))
+        self._column[negatives] = np.arange(len(negatives))
+        shards = []
+        for (items, real), mask, after in zip(inputs, masks, wanted, strict=True):
+            if len(after):
+                columns = np.where(real, self._column[items], -1)
+                barred = barred_negatives(columns, mask, self._column[after], not self._repeats)
+                generator = torch.Generator(device).manual_seed(int(rng.integers(2**62)))
+                shards.append(Shard(np.searchsorted(rows, items), mask, after, barred, generator))
+        self._column[negatives] = -1
+        record = np.zeros((len(shards), 2))
 
         def loss_of_shard(i):
-            softmax, structure = self._losses(table, rows, negatives, offset, targets, *tasks[i])
+            softmax, structure = self._losses(table, rows, negatives, offset, targets, shards[i])
             record[i] = float(softmax.detach()), float(structure.detach())
             return (softmax + structure) / n_events
 
         network = list(self._structure.parameters()) if targets is not None else []
         parameters = [table, *self._encoder, *network]
-        _, gradients = self._shards.gradients(loss_of_shard, range(len(tasks)), parameters)
+        _, gradients = self._shards.gradients(loss_of_shard, range(len(shards)), parameters)
         self._apply(rows, gradients, network)
         return record.sum(axis=0)
 
-    def _losses(self, table, rows, negatives, offset, targets, events, mask, wanted, generator):
+    def _losses(self, table, rows, negatives, offset, targets, shard):
         """Softmax and structure losses, summed over one shard's events."""
-        device = table.device
 
-        def dropout(tensor):
-            return dropout_with(generator, tensor)
+        def tensor(array):
+            return torch.from_numpy(array).to(table.device)
 
-        x = self._model.encode(
-            table[torch.from_numpy(events).to(device)], torch.from_numpy(mask).to(device), dropout
-        )  # (E, dim)
-        items = self._model.scaled(table)  # (R, dim)
-        place = torch.from_numpy(np.searchsorted(rows, negatives)).to(device)
-        near = np.minimum(np.searchsorted(negatives, wanted), len(negatives) - 1)
-        own = np.flatnonzero(negatives[near] == wanted)
-        positive = (x * items[torch.from_numpy(np.searchsorted(rows, wanted)).to(device)]).sum(-1)
-        positive = positive - torch.from_numpy(self._negatives.log_q[wanted]).to(device)  # (E,)
-        softmax = SampledSoftmax.apply(
-            x, items[place], torch.from_numpy(offset).to(device), positive,
-            torch.from_numpy(own).to(device), torch.from_numpy(near[own]).to(device),
-        )  # fmt: skip
+        def dropout(values):
+            return dropout_with(shard.generator, values)
+
+        x = self._model.encode(table[tensor(shard.inputs)], tensor(shard.mask), dropout)  # (E, dim)
+        items, wanted = self._model.scaled(table), tensor(shard.wanted)  # (R, dim), (E,)
+        positive = (x * items[tensor(np.searchsorted(rows, shard.wanted))]).sum(-1)
+        positive = positive - tensor(self._negatives.log_q[shard.wanted])  # (E,)
+        scanned = items[tensor(np.searchsorted(rows, negatives))]  # (N, dim)
+        softmax = SampledSoftmax.apply(x, scanned, tensor(offset), positive, *map(tensor, shard.barred))
         if targets is None:
-            return softmax, torch.zeros((), device=device)
-        wanted = torch.from_numpy(wanted).to(device)
+            return softmax, torch.zeros((), device=table.device)
         return softmax, self._structure.loss(x, targets.nodes[wanted], targets.exists[wanted])
 
     def _apply(self, rows, gradients, network):
@@ -200,6 +246,16 @@ class JointTrainer:
             self._structure_optimizer.step()
         table.grad = None
         self._step += 1
+
+
+def target_events(X, repeats):
+    """Mark the events that are learned from: all, or without `repeats` the user's first with the item."""
+    if repeats:
+        return np.ones(X.n_events, dtype=bool)
+    first = np.zeros(X.n_events, dtype=bool)
+    row = np.repeat(np.arange(len(X)), X.lengths)
+    first[np.unique(row * X.n_items + X.items, return_index=True)[1]] = True
+    return first
 
 
 def dropout_with(generator, tensor, rate=0.2):
@@ -241,8 +297,8 @@ class StructureTrainer:
         return total / len(order)
 
 
-def encode_pairs(model, X, history_length, shards):
-    """Encode every training pair once: user vectors before each event, and the events' items.
+def encode_pairs(model, X, history_length, repeats, shards):
+    """Encode every training pair once: user vectors before each target event, and the events' items.
 
     Returns
     -------
@@ -250,11 +306,14 @@ def encode_pairs(model, X, history_length, shards):
     items : ndarray of shape (n_pairs,), int32
     """
     model.eval()
-    windows = training_windows(X.indptr, history_length)
-    groups = batches(windows, _ENCODE_EVENTS)
-    vectors = shards.map(lambda chosen: _encode(model, X.items, windows, chosen), groups)
+    windows, targets = training_windows(X.indptr, history_length), target_events(X, repeats)
     following = windows._replace(first=windows.first + 1)
-    items = [(lambda padded: padded[0][padded[1]])(pad(X.items, following, chosen)) for chosen in groups]
+
+    def one(chosen):
+        mask = pad(targets, following, chosen)[0]
+        return _encode(model, X.items, windows, chosen, mask), pad(X.items, following, chosen)[0][mask]
+
+    vectors, items = zip(*shards.map(one, batches(windows, _ENCODE_EVENTS)), strict=True)
     return np.concatenate(vectors), np.concatenate(items)
 
 
@@ -263,21 +322,21 @@ def encode_rows(model, X, history_length, shards):
     model.eval()
     windows = last_windows(X.indptr, history_length)
     out = np.zeros((len(windows.length), model.dim), np.float32)
-    groups = [g[windows.length[g] > 0] for g in batches(windows, _ENCODE_EVENTS)]
 
     def one(chosen):
+        chosen = chosen[windows.length[chosen] > 0]
         if len(chosen):
-            ends = np.cumsum(windows.length[chosen]) - 1
-            out[chosen] = _encode(model, X.items, windows, chosen)[ends]
+            last = np.arange(windows.length[chosen].max()) == windows.length[chosen, None] - 1
+            out[chosen] = _encode(model, X.items, windows, chosen, last)
 
-    shards.map(one, groups)
+    shards.map(one, batches(windows, _ENCODE_EVENTS))
     return out
 
 
 @torch.no_grad()
-def _encode(model, items, windows, chosen):
-    """User vectors after every event of the chosen windows, window by window."""
+def _encode(model, items, windows, chosen, mask):
+    """User vectors after the events at the places of `mask`, window by window."""
     device = model.item_table.device
-    events, mask = pad(items, windows, chosen)
+    events, _ = pad(items, windows, chosen)
     table = model.item_table[torch.from_numpy(events).to(device)]  # (B, T, dim)
     return model.encode(table, torch.from_numpy(mask).to(device)).cpu().numpy()

@@ -82,4 +82,4 @@ def pad(values, windows, chosen):
     step = np.arange(length.max(initial=0))
     mask = step < length[:, None]
     place = np.where(mask, first[:, None] + step, 0)
-    return np.where(mask, values[place], 0), mask
+    return np.where(mask, values[place], values.dtype.type(0)), mask
