@@ -1,0 +1,169 @@
+"""The softmax scanned whole: the contract, user vectors, encoders, and what training leaves alone."""
+
+import numpy as np
+import pytest
+import torch
+from contract import NeighboursContract, assert_same, histories, planted
+from torch import nn
+
+from drlearn.datasets import make_interactions
+from drlearn.recommenders.popularity import PopularityRecommender
+from drlearn.recommenders.softmax import SoftmaxRecommender
+
+QUICK = {"n_epochs": 2, "embedding_dim": 8, "batch_size": 256, "random_state": 0}
+
+
+class TestSoftmax(NeighboursContract):
+    recommender = staticmethod(lambda: SoftmaxRecommender(**QUICK))
+    chunk_sizes = (
+        "drlearn.recommenders._base._CHUNK",
+        "drlearn.recommenders.softmax._SCAN_CELLS",
+        "drlearn.structure.training._ENCODE_EVENTS",
+    )
+
+    def test_scores_are_inner_products_of_vectors(self, est, X):
+        users = est.transform(X)
+        items, scores = est.recommend(X[1:20], k=5, return_scores=True)
+        for i, (row, row_scores) in enumerate(zip(items, scores, strict=True), start=1):
+            logits = est.item_vectors_ @ users[i]
+            np.testing.assert_allclose(row_scores, logits[X.item_vocabulary.encode(row)], rtol=1e-4)
+            logits[X.item_vocabulary.encode(X[i])] = -np.inf
+            logits[X.item_counts() == 0] = -np.inf
+            np.testing.assert_allclose(row_scores, np.sort(logits)[::-1][:5], rtol=1e-4)
+
+    def test_vectors_have_their_lengths(self, est, X):
+        users = est.transform(X)
+        assert users.shape == (len(X), 8) and users.dtype == np.float32
+        np.testing.assert_allclose(np.linalg.norm(users, axis=1), np.where(X.lengths, 8**0.5, 0), rtol=1e-5)
+        np.testing.assert_allclose(np.linalg.norm(est.item_vectors_, axis=1), 16 / 8**0.5, rtol=1e-5)
+        assert list(est.get_feature_names_out())[:2] == ["softmaxrecommender0", "softmaxrecommender1"]
+
+    def test_only_the_last_events_are_read(self, X):
+        est = SoftmaxRecommender(**QUICK, history_length=3).fit(X)
+        np.testing.assert_allclose(est.transform(X), est.transform(X.tail(3)), rtol=1e-5)
+        assert not np.allclose(est.transform(X), est.transform(X.tail(2)))
+
+    def test_cosines_of_item_vectors_are_the_similarities(self, est, X):
+        unit = est.item_vectors_ / np.linalg.norm(est.item_vectors_, axis=1, keepdims=True)
+        items, scores = est.similar_items(X.item_ids[:3], k=4, return_scores=True)
+        codes = X.item_vocabulary.encode(items)
+        np.testing.assert_allclose(scores, (unit[:3, None] * unit[codes]).sum(-1), rtol=1e-4)
+
+
+@pytest.fixture(scope="module")
+def X():
+    return planted("int")
+
+
+def test_same_seed_same_vectors_for_any_number_of_threads(X):
+    fitted = [SoftmaxRecommender(**QUICK, n_jobs=n).fit(X) for n in (1, 2)]
+    np.testing.assert_array_equal(fitted[0].item_vectors_, fitted[1].item_vectors_)
+    np.testing.assert_array_equal(fitted[0].transform(X), fitted[1].transform(X))
+    other = SoftmaxRecommender(**QUICK | {"random_state": 1}).fit(X)
+    assert not np.allclose(fitted[0].item_vectors_, other.item_vectors_)
+
+
+@pytest.mark.parametrize("n_negatives", [2048, 25])
+def test_training_lowers_the_loss_and_beats_popularity(n_negatives):
+    X = make_interactions(400, 100, n_events=12, stay=0.8, noise=0.0, skew=0.3, random_state=0)
+    parameters = QUICK | {"n_epochs": 8, "embedding_dim": 16, "batch_size": 512, "learning_rate": 0.03}
+    est = SoftmaxRecommender(**parameters, n_negatives=n_negatives).fit(X[:300])
+    losses = [row["softmax_loss"] for row in est.history_]
+    assert [row["epoch"] for row in est.history_] == list(range(1, 9))
+    assert losses[-1] < 0.7 * losses[0]
+    assert est.score(X[300:]) > 1.5 * PopularityRecommender().fit(X[:300]).score(X[300:])
+
+
+@pytest.mark.parametrize("encoder", ["gru", "mean", "mixed"])
+def test_only_the_mean_does_not_depend_on_order(X, encoder):
+    est = SoftmaxRecommender(**QUICK, encoder=encoder).fit(X)
+    rows = [row for row in histories(X) if len(set(row)) > 2]
+    straight, reversed_ = est.transform(rows), est.transform([row[::-1] for row in rows])
+    assert np.allclose(straight, reversed_, rtol=1e-4, atol=1e-5) == (encoder == "mean")
+
+
+class Own(nn.Module):
+    """Running mean, a map, and dropout that must be off when serving."""
+
+    def __init__(self, dim):
+        super().__init__()
+        self.map, self.frozen = nn.Linear(dim, dim), nn.Linear(dim, dim).requires_grad_(False)
+        self.dropout = nn.Dropout(0.5)
+
+    def forward(self, events):
+        count = torch.arange(1, events.shape[1] + 1)[None, :, None]
+        return self.dropout(self.map(events.cumsum(1) / count) + self.frozen(events))
+
+
+@pytest.mark.parametrize("make", [Own, nn.Identity], ids=["learned", "nothing to learn"])
+def test_own_encoder_is_trained_on_a_copy(X, make):
+    torch_state = torch.get_rng_state()
+    encoder = make(8)
+    before = {name: value.clone() for name, value in encoder.state_dict().items()}
+    est = SoftmaxRecommender(**QUICK | {"n_jobs": 1}, encoder=encoder).fit(X)
+    torch.set_rng_state(torch_state)
+    assert est.encoder is encoder and encoder.training
+    trained = est.softmax_model_.encoder
+    for name, value in before.items():
+        assert torch.equal(encoder.state_dict()[name], value)
+        assert torch.equal(trained.state_dict()[name], value) == name.startswith("frozen")
+    np.testing.assert_array_equal(est.recommend(X), est.recommend(X))
+    again = SoftmaxRecommender(**QUICK | {"n_jobs": 1}, encoder=encoder).fit(X)
+    np.testing.assert_array_equal(est.item_vectors_, again.item_vectors_)
+
+
+def test_encoder_of_another_shape_is_refused(X):
+    class Last(nn.Module):
+        def forward(self, events):
+            return events[:, -1]
+
+    with pytest.raises(ValueError, match=r"encoder must map \(batch, time, dim\) to the same shape"):
+        SoftmaxRecommender(**QUICK, encoder=Last()).fit(X)
+
+
+def test_global_state_is_left_alone(X):
+    np.random.seed(5)  # noqa: NPY002
+    torch.manual_seed(5)
+    threads = torch.get_num_threads()
+
+    def state():
+        return np.random.get_state()[1].tolist(), torch.get_rng_state().tolist(), torch.get_num_threads()  # noqa: NPY002
+
+    before = state()
+    est = SoftmaxRecommender(**QUICK).fit(X)
+    est.recommend(X)
+    est.similar_items(X.item_ids[:2])
+    assert state() == before and before[2] == threads
+
+
+def test_verbose_prints_a_line_an_epoch_to_stderr(X, capsys):
+    SoftmaxRecommender(**QUICK, verbose=1).fit(X)
+    out, err = capsys.readouterr()
+    lines = [line for line in err.replace("\r", "\n").split("\n") if line.startswith("[drlearn]")]
+    assert len(lines) == 2 and "softmax_loss" in lines[0] and out == ""
+    SoftmaxRecommender(**QUICK).fit(X)
+    assert capsys.readouterr() == ("", "")
+
+
+def test_tables_of_vectors_for_pandas(X):
+    est = SoftmaxRecommender(**QUICK).fit(X)
+    table = est.set_output(transform="pandas").transform(X)
+    assert list(table.columns) == list(est.get_feature_names_out()) and len(table) == len(X)
+    np.testing.assert_array_equal(table.to_numpy(), est.set_output(transform="default").transform(X))
+
+
+def test_a_million_items_need_no_matrix_of_users_by_items(monkeypatch, X):
+    """Wide scans go a few users at a time; none of the parts is larger than allowed."""
+    import drlearn.search.rerank as rerank
+
+    est, largest, plain = SoftmaxRecommender(**QUICK).fit(X), [0], rerank.top_of_scores
+    wanted = est.recommend(X, return_scores=True)
+
+    def watched(scores, *args):
+        largest[0] = max(largest[0], scores.size)
+        return plain(scores, *args)
+
+    monkeypatch.setattr("drlearn.recommenders.softmax._SCAN_CELLS", 500)
+    monkeypatch.setattr(rerank, "top_of_scores", watched)
+    assert_same(est.recommend(X[1:60], return_scores=True), [part[1:60] for part in wanted])
+    assert 0 < largest[0] <= 500
