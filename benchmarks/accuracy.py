@@ -189,6 +189,17 @@ def table(rows):
     return "\n".join(lines)
 
 
+def cpu_name():
+    """Return what the machine says it is."""
+    info = Path("/proc/cpuinfo")
+    names = (
+        [line.split(":")[1].strip() for line in info.read_text().splitlines() if "model name" in line]
+        if info.exists()
+        else []
+    )
+    return names[0] if names else platform.processor() or platform.machine()
+
+
 def main():
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -208,7 +219,7 @@ def main():
             rows += more
             print(table(more), flush=True)
     arguments.output.parent.mkdir(parents=True, exist_ok=True)
-    machine = f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}"
+    machine = f"{cpu_name()}, {os.cpu_count()} cores, Python {platform.python_version()}"
     facts = {"date": date.today().isoformat(), "machine": machine, "parameters": parameters}
     arguments.output.with_suffix(".json").write_text(
         json.dumps({**facts, "rows": rows, "histories": histories}, indent=1)

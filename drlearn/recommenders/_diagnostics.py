@@ -106,7 +106,8 @@ def warn_if_collapsed(row, n_items, alpha):
     largest, entropy = row["max_path_size"], min(row["layer_entropies"])
     if largest > _COLLAPSED_SHARE * n_items or entropy < _COLLAPSED_ENTROPY:
         warnings.warn(
-            f"the structure collapsed: the largest path holds {largest} of {n_items} items and the least even "
-            f"layer uses {entropy:.0%} of its entropy, so many users get the same items. Raise alpha (it was {alpha:.3g}), leave it at 'auto', or start from init='kmeans'.",
+            f"the structure collapsed: the largest path holds {largest} of {n_items} items and the least "
+            f"even layer uses {entropy:.0%} of its entropy, so many users get the same items. Raise alpha "
+            f"(it was {alpha:.3g}), leave it at 'auto', or start from init='kmeans'.",
             stacklevel=2,
         )

@@ -146,9 +146,10 @@ class DeepRetrievalRecommender(StructureRetrieval):
 
     def __init__(self, *, width="auto", depth=3, n_paths=3, beam_size="auto", alpha="auto", penalty_degree=4,
                  n_candidate_paths=400, max_iter=2, init="kmeans", path_weight=0.0, embedding_dim=64,
-                 encoder="mixed", history_length=69, repeats=False, n_hidden=64, n_negatives=2048, n_epochs=10,
-                 n_structure_epochs=2, batch_size="auto", learning_rate=0.005, validation_fraction=0.0,
-                 device="cpu", n_jobs=None, random_state=None, verbose=0):  # fmt: skip
+                 encoder="mixed", history_length=69, repeats=False, n_hidden=64, n_negatives=2048,
+                 n_epochs=10, n_structure_epochs=2, batch_size="auto", learning_rate=0.005,
+                 validation_fraction=0.0, device="cpu", n_jobs=None, random_state=None,
+                 verbose=0):  # fmt: skip
         self.width = width
         self.depth = depth
         self.n_paths = n_paths

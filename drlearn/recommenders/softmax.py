@@ -240,9 +240,9 @@ class SoftmaxRecommender(SoftmaxBase):
     (2, 5)
     """
 
-    def __init__(self, *, embedding_dim=64, encoder="mixed", history_length=69, repeats=False, n_negatives=2048, n_epochs=10,
-                 batch_size="auto", learning_rate=0.005, device="cpu", n_jobs=None, random_state=None,
-                 verbose=0):  # fmt: skip
+    def __init__(self, *, embedding_dim=64, encoder="mixed", history_length=69, repeats=False,
+                 n_negatives=2048, n_epochs=10, batch_size="auto", learning_rate=0.005, device="cpu",
+                 n_jobs=None, random_state=None, verbose=0):  # fmt: skip
         self.embedding_dim = embedding_dim
         self.encoder = encoder
         self.history_length = history_length
