@@ -32,7 +32,7 @@ K = 10
 
 
 def load_ratings():
-    """Return (interactions, titles by item id)."""
+    """Return (name, interactions, titles by item id)."""
     for name in ("1m", "100k", "latest-small", "download"):
         try:
             if name == "download":
@@ -43,12 +43,12 @@ def load_ratings():
             reason = error
             continue
         print(f"Data: {bunch.name}, read from {bunch.source}")
-        return bunch.interactions, bunch.titles
+        return bunch.name, bunch.interactions, bunch.titles
     print(f"Data: generated interactions, since MovieLens is not to be had.\n  {reason}")
-    return make_interactions(n_users=2000, n_items=1500, n_events=40, random_state=0), {}
+    return "generated data", make_interactions(n_users=1000, n_items=500, n_events=30, random_state=0), {}
 
 
-X, titles = load_ratings()
+data, X, titles = load_ratings()
 
 # %%
 # The paper's protocol: ratings of 4 and more, users with at least ten of them. Some users are held out whole;
@@ -121,6 +121,7 @@ plt.rcParams.update({
 })  # fmt: skip
 figure = plt.figure(figsize=(13, 6.2), layout="constrained")
 figure.get_layout_engine().set(wspace=0.05, hspace=0.05)
+figure.suptitle(f"Deep Retrieval on {data}", fontsize=13, fontweight="bold", ha="left", x=0.005)
 grid = figure.add_gridspec(2, 3)
 
 sizes = est.path_sizes_
@@ -156,7 +157,8 @@ above.plot(beams, found, "o-", color=INK)
 above.axhline(n_items, color=PALE, linestyle="--")
 above.text(1, 0.9 * n_items, f"all {n_items:,} items", va="top")
 above.axhline(candidates, color=ACCENT)
-above.text(1, 1.1 * candidates, f'beam_size="auto", k={K}: {candidates:.0f}', va="bottom", color=ACCENT)
+note = f'beam_size="auto", k={K}: {candidates:.0f}'
+above.text(beams[-1], 0.9 * candidates, note, va="top", ha="right", color=ACCENT)
 above.set(title="Candidates a user", ylabel="items scored", xscale="log", yscale="log")
 above.yaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
 above.tick_params(labelbottom=False)
@@ -164,7 +166,9 @@ below = figure.add_subplot(grid[1, 2], sharex=above)
 below.plot(own, shares, "o-", color=INK)
 below.axhline(1, color=PALE, linestyle="--")
 below.set(title=f"F@{K} as a share of brute force's", xlabel="beam size", ylabel="share")
+below.set_ylim(min(0.95, min(shares) - 0.01), max(1.02, max(shares) + 0.005))
 below.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+below.yaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
 below.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
 
 output = Path("output") / "movielens.png"
