@@ -82,6 +82,20 @@ def test_only_the_mean_does_not_depend_on_order(X, encoder):
     assert np.allclose(straight, reversed_, rtol=1e-4, atol=1e-5) == (encoder == "mean")
 
 
+def test_repeats_are_learned_where_asked_for():
+    rng = np.random.default_rng(0)
+    rows = [np.tile(rng.choice(20, 2, replace=False), 6).tolist() for _ in range(150)]  # a b a b ...
+    parameters = QUICK | {"n_epochs": 10, "embedding_dim": 16, "learning_rate": 0.03}
+    est = SoftmaxRecommender(**parameters, repeats=True).fit(rows)
+    assert np.mean(est.recommend(rows, k=1, exclude_seen=False)[:, 0] == [row[0] for row in rows]) > 0.9
+    new = SoftmaxRecommender(**QUICK).fit(rows)
+    with pytest.warns(UserWarning, match="exclude_seen=False after a fit with repeats=False.*repeats=True"):
+        new.recommend(rows, exclude_seen=False)
+    with pytest.raises(ValueError, match=r"X has no user with two different items.*repeats=True"):
+        SoftmaxRecommender(**QUICK).fit([["a", "a"], ["b", "b", "b"]])
+    assert SoftmaxRecommender(**QUICK, repeats=True).fit([["a", "a"], ["b", "b", "b"]]).n_items_ == 2
+
+
 class Own(nn.Module):
     """Running mean, a map, and dropout that must be off when serving."""
 

@@ -43,6 +43,8 @@ class SoftmaxBase(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseRecomme
         if not isinstance(self.encoder, nn.Module):
             check_choice(self.encoder, "encoder", ENCODERS)
         check_n_jobs(self.n_jobs)
+        if not isinstance(self.repeats, (bool, np.bool_)):
+            raise TypeError(f"repeats must be True or False, got {self.repeats!r}.")
         if not isinstance(self.verbose, Integral) or self.verbose < 0:
             raise ValueError(f"verbose must be False, True or a number of at least 0, got {self.verbose!r}.")
         try:
