@@ -46,6 +46,21 @@ def _short(value):
     return str(value)
 
 
+class _Silent:
+    """Stands where a progress bar would, and starts none of tqdm's threads."""
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        pass
+
+    def update(self, n):
+        """Show nothing."""
+
+
 def progress_bar(total, title, verbose):
-    """Return a tqdm bar over `total` events, silent unless `verbose`."""
-    return tqdm(total=total, desc=title, unit="ev", unit_scale=True, leave=False, disable=not verbose)
+    """Return a tqdm bar over `total` events, or without `verbose` something silent in its place."""
+    if not verbose:
+        return _Silent()
+    return tqdm(total=total, desc=title, unit="ev", unit_scale=True, leave=False)

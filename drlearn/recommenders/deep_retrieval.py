@@ -216,7 +216,7 @@ class DeepRetrievalRecommender(StructureRetrieval):
             automatic_width(np.count_nonzero(counts)) if self.width == "auto" else self.width
         )
         seed = self._seed()
-        with torch_session(seed), Shards(self._n_threads()) as shards:
+        with torch_session(seed), Shards(self._n_training_threads()) as shards:
             return self._expectation_maximization(X, counts, space, seed, shards)
 
     def _expectation_maximization(self, X, counts, space, seed, shards):

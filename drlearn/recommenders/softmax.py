@@ -60,6 +60,10 @@ class SoftmaxBase(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseRecomme
                 f"device must be a torch device of this machine, such as 'cpu', got {self.device!r}: {error}"
             ) from error
 
+    def _n_training_threads(self):
+        """One for a caller's own encoder: its dropout draws from torch's global state, in turn."""
+        return self._n_threads() if isinstance(self.encoder, str) else 1
+
     def _seed(self):
         return int(check_random_state(self.random_state).randint(2**31 - 1))
 
@@ -264,7 +268,7 @@ class SoftmaxRecommender(SoftmaxBase):
 
         self._check_pairs(X)
         seed, history = self._seed(), TrainingHistory(verbose=self.verbose)
-        with torch_session(seed), Shards(self._n_threads()) as shards:
+        with torch_session(seed), Shards(self._n_training_threads()) as shards:
             model = self._new_model(X.n_items)
             trainer = self._new_trainer(model, None, X, seed, shards)
             for epoch in range(self.n_epochs):

@@ -1,6 +1,6 @@
 """E-step: gradient epochs over windows (encoder, softmax, structure together) or over frozen user vectors.
 
-A batch is always cut into the same few shards, whose gradients are computed on one thread each and
+A batch is always cut into the same shards, whose gradients are computed on one thread each and
 added in order: results do not depend on the number of threads.
 """
 
@@ -17,7 +17,7 @@ from drlearn.structure.model import SampledSoftmax
 from drlearn.structure.paths import NO_PATH
 from drlearn.structure.windows import batches, last_windows, pad, training_windows
 
-N_SHARDS = 4
+N_SHARDS = 2
 STRUCTURE_LEARNING_RATE = 3e-3
 _WARM_UP = 0.03
 _ENCODE_EVENTS = 8192
@@ -171,7 +171,7 @@ class JointTrainer:
             if progress is not None:
                 progress(int(windows.length[chosen].sum()))
         means = totals / max(1, self._targets.sum())
-        return means[0], means[1] if targets is not None else None
+        return float(means[0]), float(means[1]) if targets is not None else None
 
     def _train(self, windows, chosen, targets, rng):
         """One step on one batch."""
