@@ -126,13 +126,15 @@ grid = figure.add_gridspec(2, 3)
 
 sizes = est.path_sizes_
 axes = figure.add_subplot(grid[:, 0])
-axes.hist(sizes, bins=np.arange(1, sizes.max() + 2) - 0.5, color=INK, edgecolor="white", linewidth=0.5)
+heights, _, _ = axes.hist(
+    sizes, bins=np.arange(1, sizes.max() + 2) - 0.5, color=INK, edgecolor="white", linewidth=0.5
+)
 axes.axvline(sizes.mean(), color=ACCENT, label=f"mean {sizes.mean():.1f}, largest {sizes.max()}")
 axes.set(title=f"Items on a path ({len(sizes):,} paths in use)", xlabel="items on the path", ylabel="paths")
-axes.set(yscale="log", ylim=(0.7, None))
+axes.set(yscale="log", ylim=(0.7, 3 * heights.max()))  # room for the legend
 axes.xaxis.set_major_locator(MaxNLocator(integer=True))
 axes.yaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
-axes.legend(frameon=False)
+axes.legend(frameon=False, loc="upper right")
 
 rounds = [entry["round"] for entry in est.history_]
 above = figure.add_subplot(grid[0, 1])
@@ -157,8 +159,9 @@ above.plot(beams, found, "o-", color=INK)
 above.axhline(n_items, color=PALE, linestyle="--")
 above.text(1, 0.9 * n_items, f"all {n_items:,} items", va="top")
 above.axhline(candidates, color=ACCENT)
-note = f'beam_size="auto", k={K}: {candidates:.0f}'
-above.text(beams[-1], 0.9 * candidates, note, va="top", ha="right", color=ACCENT)
+above.text(
+    beams[-1], 0.9 * candidates, f'"auto", k={K}: {candidates:.0f}', va="top", ha="right", color=ACCENT
+)
 above.set(title="Candidates a user", ylabel="items scored", xscale="log", yscale="log")
 above.yaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
 above.tick_params(labelbottom=False)
