@@ -60,7 +60,7 @@ class _Silent:
 
 
 def progress_bar(total, title, verbose):
-    """Return a tqdm bar over `total` events, or without `verbose` something silent in its place."""
+    """Return a tqdm bar over `total` events on a terminal, or without `verbose` something silent."""
     if not verbose:
         return _Silent()
-    return tqdm(total=total, desc=title, unit="ev", unit_scale=True, leave=False)
+    return tqdm(total=total, desc=title, unit="ev", unit_scale=True, leave=False, disable=None)

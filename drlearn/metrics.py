@@ -1,6 +1,6 @@
 """Top-k metrics, averaged over users, and the scorers that carry them through scikit-learn's searches.
 
-The definitions are the Deep Retrieval paper's (Gao et al., arXiv:2007.07203, section 4): each metric is
+The definitions are the Deep Retrieval paper's (Gao et al., arXiv:2007.07203, section 4.1): each metric is
 computed per user and then averaged, the F-measure included. With the ``k`` recommended items of a user,
 ``h`` of them among the user's ``t`` distinct true items:
 

@@ -283,9 +283,11 @@ def seen_items(X, exclude_seen=True):
     return indptr.astype(np.int64), (pairs % X.n_items).astype(np.int32)
 
 
-def check_number(value, name, kind, low, high=np.inf, *, low_open=False):
-    """Return `value` if it is a number of `kind` in the range, else raise with its name."""
-    word = "an integer" if kind is Integral else "a number"
+def check_number(value, name, kind, low, high=np.inf, *, low_open=False, auto=False):
+    """Return `value` if it is a number of `kind` in the range, or "auto" where allowed, else raise."""
+    if auto and isinstance(value, str) and value == "auto":
+        return value
+    word = ("an integer" if kind is Integral else "a number") + (" or 'auto'" if auto else "")
     if isinstance(value, bool) or not isinstance(value, kind):
         raise TypeError(f"{name} must be {word}, got {value!r} of type {type(value).__name__}.")
     if not (low < value if low_open else low <= value) or not value <= high or value == np.inf:

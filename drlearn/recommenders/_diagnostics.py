@@ -12,7 +12,7 @@ from drlearn.structure.paths import NO_PATH, build_path_index
 
 PROBE_USERS = 1024
 _PROBE_BEAM, _PROBE_K = 25, 10
-_COLLAPSED_SHARE, _COLLAPSED_ENTROPY, _FEW_ITEMS = 0.1, 0.3, 200
+_COLLAPSED_SHARE, _FEW_ITEMS = 0.1, 200
 
 
 class Probe(NamedTuple):
@@ -73,6 +73,12 @@ def layer_entropies(item_paths, space, counts):
     return [float(e) for e in -(shares * logs).sum(axis=1) / max(np.log(space.width), 1e-9)]
 
 
+def share_moved(before, after):
+    """Return the share of items' paths that were not theirs before."""
+    new = ~(after[:, :, None] == before[:, None, :]).any(axis=2)
+    return float(new[after != NO_PATH].mean())
+
+
 def _recall(top, indptr, items):
     hits = [
         np.isin(items[a:b], row).mean()
@@ -103,11 +109,10 @@ def warn_if_collapsed(row, n_items, alpha):
     """Warn where a few paths hold the catalogue, the failure that recommends the same to everybody."""
     if n_items < _FEW_ITEMS:
         return
-    largest, entropy = row["max_path_size"], min(row["layer_entropies"])
-    if largest > _COLLAPSED_SHARE * n_items or entropy < _COLLAPSED_ENTROPY:
+    largest = row["max_path_size"]
+    if largest > _COLLAPSED_SHARE * n_items:
         warnings.warn(
-            f"the structure collapsed: the largest path holds {largest} of {n_items} items and the least "
-            f"even layer uses {entropy:.0%} of its entropy, so many users get the same items. Raise alpha "
-            f"(it was {alpha:.3g}), leave it at 'auto', or start from init='kmeans'.",
+            f"the structure collapsed: the largest path holds {largest} of {n_items} items, so many users "
+            f"get the same ones. Raise alpha (it was {alpha:.3g}), raise width, or start from init='kmeans'.",
             stacklevel=2,
         )

@@ -109,7 +109,7 @@ class DeepRetrievalRecommender(StructureRetrieval):
     beam_curve_ : ndarray of shape (n, 2)
         Beam sizes and the mean candidates they brought.
     history_ : list of dict
-        A row a round (0 is the training together): losses, share of items that moved, path sizes,
+        A row a round (0 is the training together): losses, share of paths that moved, path sizes,
         layer entropies, distinct items recommended, held-out recall, seconds of E and M.
     alpha_ : float
     n_iter_ : int
@@ -181,10 +181,8 @@ class DeepRetrievalRecommender(StructureRetrieval):
         for name in ("depth", "n_paths", "n_candidate_paths", "max_iter", "n_hidden", "n_structure_epochs"):
             check_number(getattr(self, name), name, Integral, 1)
         for name in ("width", "beam_size"):
-            if getattr(self, name) != "auto":
-                check_number(getattr(self, name), name, Integral, 1)
-        if self.alpha != "auto":
-            check_number(self.alpha, "alpha", Real, 0)
+            check_number(getattr(self, name), name, Integral, 1, auto=True)
+        check_number(self.alpha, "alpha", Real, 0, auto=True)
         check_number(self.penalty_degree, "penalty_degree", Real, 1)
         check_number(self.path_weight, "path_weight", Real, 0)
         check_number(self.validation_fraction, "validation_fraction", Real, 0, 0.9)
@@ -220,7 +218,7 @@ class DeepRetrievalRecommender(StructureRetrieval):
             return self._expectation_maximization(X, counts, space, seed, shards)
 
     def _expectation_maximization(self, X, counts, space, seed, shards):
-        """The paper's training: all together first, then EM over a frozen softmax (section 3.2)."""
+        """The paper's training: all together first, then EM over a frozen softmax (section 3)."""
         from drlearn.recommenders import _diagnostics
         from drlearn.structure.assignment import assign_paths, automatic_alpha
         from drlearn.structure.training import StructureTrainer, encode_pairs
@@ -262,7 +260,7 @@ class DeepRetrievalRecommender(StructureRetrieval):
             row = _diagnostics.structure_row(probe, structure.export(), item_paths, space, counts)
             history.record(
                 round=iteration, softmax_loss=losses[0], structure_loss=loss,
-                moved=float((before != item_paths)[counts > 0].any(axis=1).mean()), **row,
+                moved=_diagnostics.share_moved(before, item_paths), **row,
                 seconds_e=time.perf_counter() - started, seconds_m=seconds_m,
             )  # fmt: skip
         _diagnostics.warn_if_collapsed(row, np.count_nonzero(counts), alpha)

@@ -37,8 +37,7 @@ class SoftmaxBase(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseRecomme
 
         for name in ("embedding_dim", "history_length", "n_negatives", "n_epochs"):
             check_number(getattr(self, name), name, Integral, 1)
-        if self.batch_size != "auto":
-            check_number(self.batch_size, "batch_size", Integral, 1)
+        check_number(self.batch_size, "batch_size", Integral, 1, auto=True)
         check_number(self.learning_rate, "learning_rate", Real, 0, low_open=True)
         if not isinstance(self.encoder, nn.Module):
             check_choice(self.encoder, "encoder", ENCODERS)

@@ -1,6 +1,6 @@
 """Beam search over the layers of a structure: one kernel a user, one loop over users.
 
-Paper: section 3.3, algorithm 1. Prefixes are expanded from the most probable down, a few at a time
+Paper: section 2.2, algorithm 1. Prefixes are expanded from the most probable down, a few at a time
 so that their children's logits are one small matrix product, and expansion stops as soon as a prefix
 is no more probable than the worst of B children, for a child never beats its parent. This is exact.
 """

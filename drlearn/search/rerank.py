@@ -1,6 +1,6 @@
 """From paths to items: union of candidates, their scores, and the k best.
 
-Paper: section 3.4. The items on a user's paths are ordered by the softmax. Each kernel serves one
+Paper: section 2.3. The items on a user's paths are ordered by the softmax. Each kernel serves one
 user; one loop over users calls them.
 """
 

@@ -1,6 +1,6 @@
 """M-step: penalised coordinate ascent over the items' paths.
 
-Paper: section 3.2, algorithm 2. The objective is
+Paper: section 3, algorithm 2. The objective is
 ``sum_v N_v log(sum_j s[v, c_vj]) - alpha sum_c f(|c|)`` with ``f(n) = n**m / m``.
 """
 

@@ -16,7 +16,7 @@ _CHUNK = 256
 
 
 class GRUEncoder(nn.Module):
-    """The paper's user encoder: a gated recurrent unit over the events (section 3.1)."""
+    """The paper's user encoder: a gated recurrent unit over the events (section 4.1)."""
 
     def __init__(self, dim):
         super().__init__()
@@ -150,7 +150,7 @@ class SampledSoftmax(torch.autograd.Function):
 
 
 class StructureModel(nn.Module):
-    """p(c|x): D softmax layers, each over the user vector and the nodes passed before (eq. 1-2).
+    """p(c|x): D softmax layers, each over the user vector and the nodes passed before (section 2.1, eq. 1).
 
     A layer is one hidden layer of `n_hidden` rectified units over [x; e(c_1); ...; e(c_{d-1})].
     Its first map is kept as what it is: a linear map of x plus one table of K rows for every
@@ -180,7 +180,7 @@ class StructureModel(nn.Module):
         return total
 
     def loss(self, x, nodes, exists):  # (E, dim), (E, J, D), (E, J) -> ()
-        """Return -sum over events of log sum_j p(c_j|x), the J paths entering by log-sum-exp (eq. 3)."""
+        """Return -sum over events of log sum_j p(c_j|x): J paths enter by log-sum-exp (section 2.1)."""
         log_probs = self(x, nodes).masked_fill(~exists, -torch.inf)  # (E, J)
         return -log_probs.logsumexp(dim=1).sum()
 

@@ -1,6 +1,6 @@
 """Sparse score tables: for every item its S best paths and their scores s[v, c].
 
-Paper: section 3.2. The score of item v on path c is the probability that its users give the path,
+Paper: section 3. The score of item v on path c is the probability that its users give the path,
 summed over v's events: s[v, c] = sum over events (x, v) of p(c | x), known where a beam reached c.
 """
 
@@ -174,7 +174,7 @@ def update_scores(old, new, decay):
 
     A path on both lists gets ``decay * s + s'``; only on the new one, ``decay * min_score + s'``
     with the smallest score of the item's full list (this keeps exploring); only on the old one,
-    ``decay * s``. The S largest stay. (2021 version of the paper, section 3.2, streaming training.)
+    ``decay * s``. The S largest stay. (Section 3 of the 2021 version of the paper, streaming training.)
 
     Parameters
     ----------
