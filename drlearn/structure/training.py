@@ -305,6 +305,7 @@ def encode_pairs(model, X, history_length, repeats, shards):
     vectors : ndarray of shape (n_pairs, dim), float32
     items : ndarray of shape (n_pairs,), int32
     """
+    model.eval()
     windows, targets = training_windows(X.indptr, history_length), target_events(X, repeats)
     following = windows._replace(first=windows.first + 1)
 
