@@ -15,7 +15,7 @@ from drlearn.structure.paths import NO_PATH, PathSpace, automatic_width, build_p
 
 EPOCHS_TOGETHER = 2
 M_STEP_BEAM = 100
-M_STEP_EVENTS = 512
+M_STEP_EVENTS = 256
 
 
 class DeepRetrievalRecommender(StructureRetrieval):
@@ -40,11 +40,11 @@ class DeepRetrievalRecommender(StructureRetrieval):
     alpha : float or "auto", default="auto"
         Weight of the penalty on full paths, in the paper's unit: the objective of the M-step is
         ``sum_v N_v log(sum_j s[v, c_vj]) - alpha sum_c f(|c|)``. Useful values depend on the events
-        and the items a path; "auto" aims at small, evenly used paths: the third item on a path
+        and the items a path; "auto" aims at small, evenly used paths: the fourth item on a path
         costs one nat on each event of an average item.
     penalty_degree : int, default=4
         m in the penalty f(n) = n**m / m.
-    n_candidate_paths : int, default=400
+    n_candidate_paths : int, default=300
         S, paths kept in an item's score table.
     max_iter : int, default=2
         EM rounds after the training together: an M-step, then E-steps over the frozen softmax.
@@ -73,8 +73,8 @@ class DeepRetrievalRecommender(StructureRetrieval):
     n_epochs : int, default=10
         Epochs of encoder and softmax. The structure joins for the last two (`init="kmeans"`) or
         for all (`init="random"`); after them encoder and softmax are frozen.
-    n_structure_epochs : int, default=2
-        Epochs of the structure network in each EM round; the last round has one more, at a
+    n_structure_epochs : int, default=3
+        Epochs of the structure network in each EM round; the last round has twice as many, at a
         falling learning rate.
     batch_size : int or "auto", default="auto"
         Events a gradient step. "auto" takes a 128th of the training events, between 128 and 2048.
@@ -145,9 +145,9 @@ class DeepRetrievalRecommender(StructureRetrieval):
     """
 
     def __init__(self, *, width="auto", depth=3, n_paths=3, beam_size="auto", alpha="auto", penalty_degree=4,
-                 n_candidate_paths=400, max_iter=2, init="kmeans", path_weight=0.0, embedding_dim=64,
+                 n_candidate_paths=300, max_iter=2, init="kmeans", path_weight=0.0, embedding_dim=64,
                  encoder="mixed", history_length=69, repeats=False, n_hidden=64, n_negatives=2048,
-                 n_epochs=10, n_structure_epochs=2, batch_size="auto", learning_rate=0.005,
+                 n_epochs=10, n_structure_epochs=3, batch_size="auto", learning_rate=0.005,
                  validation_fraction=0.0, device="cpu", n_jobs=None, random_state=None,
                  verbose=0):  # fmt: skip
         self.width = width
@@ -321,7 +321,7 @@ class DeepRetrievalRecommender(StructureRetrieval):
         from drlearn.structure.training import PathTargets
 
         targets, last = PathTargets.of(item_paths, space, self.device), iteration == self.max_iter
-        n_epochs = self.n_structure_epochs + last
+        n_epochs = self.n_structure_epochs * (1 + last)
         for epoch in range(n_epochs):
             rate = 1 - epoch / n_epochs if last else 1.0
             with progress_bar(trainer.n_events, f"round {iteration}, E-step", self.verbose) as bar:

@@ -105,7 +105,7 @@ def assign_paths(table, item_paths, n_events, *, alpha, penalty_degree=4, n_swee
     return np.where(paths >= 0, codes[np.maximum(paths, 0)], NO_PATH)
 
 
-def automatic_alpha(n_events, n_paths, n_total_paths, penalty_degree=4, size=2):
+def automatic_alpha(n_events, n_paths, n_total_paths, penalty_degree=4, size=3):
     """Return the alpha that aims at paths of about `size` items.
 
     One more item on a path that has `size` of them is made to cost what one nat of
