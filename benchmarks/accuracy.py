@@ -81,8 +81,10 @@ class ALS:
     def fit(self, X):
         from implicit.cpu.als import AlternatingLeastSquares
 
-        self._model = AlternatingLeastSquares(factors=self._factors, iterations=15, random_state=self._seed)
         with threadpool_limits(1, user_api="blas"):  # as implicit's documentation asks
+            self._model = AlternatingLeastSquares(
+                factors=self._factors, iterations=15, random_state=self._seed
+            )
             self._model.fit(sparse.csr_matrix(X.to_csr()), show_progress=False)
         self._item_ids = X.item_ids
         return self

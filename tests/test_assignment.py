@@ -137,7 +137,7 @@ def test_automatic_alpha_prices_one_more_item_at_a_nat_of_an_average_item(degree
     alpha = automatic_alpha(n_events, n_paths=2, n_total_paths=10**6, penalty_degree=degree, size=4)
     cost = alpha * (reference.penalty(5, degree) - reference.penalty(4, degree))
     assert cost == pytest.approx(6)
-    assert automatic_alpha(10 * n_events, 2, 10**6, degree) == pytest.approx(10 * alpha)
+    assert automatic_alpha(10 * n_events, 2, 10**6, degree, size=4) == pytest.approx(10 * alpha)
 
 
 def test_automatic_alpha_aims_at_twice_the_even_share_of_a_small_structure():

@@ -41,7 +41,7 @@ class TestDeepRetrieval(NeighboursContract):
             wanted = scan.recommend(X, k=8, return_scores=True, **options)
             found = est.recommend(X, k=8, beam_size=est.path_space_.size, return_scores=True, **options)
             np.testing.assert_array_equal(found[0], wanted[0])
-            np.testing.assert_allclose(found[1], wanted[1], rtol=1e-4)
+            np.testing.assert_allclose(found[1], wanted[1], rtol=1e-4, atol=1e-5)
         np.testing.assert_array_equal(scan.recommend(X.user_ids[:3]), scan.recommend(X[:3]))
 
     def test_brute_force_goes_its_own_way(self, est, X):
@@ -250,14 +250,13 @@ def test_collapse_is_told_with_the_cure():
         DeepRetrievalRecommender(**QUICK | {"width": 2, "alpha": 1e-9}).fit(X)
 
 
-def test_collapse_is_seen_in_one_large_path_or_one_idle_layer(recwarn):
-    healthy = {"max_path_size": 20, "layer_entropies": [0.8, 0.4]}
+def test_collapse_is_seen_in_one_large_path(recwarn):
+    healthy = {"max_path_size": 20}
     _diagnostics.warn_if_collapsed(healthy, 400, 0.1)
     _diagnostics.warn_if_collapsed(healthy | {"max_path_size": 90}, 100, 0.1)  # too few items to tell
     assert len(recwarn) == 0
-    for sick in ({"max_path_size": 41}, {"layer_entropies": [0.8, 0.1]}):
-        with pytest.warns(UserWarning, match="collapsed"):
-            _diagnostics.warn_if_collapsed(healthy | sick, 400, 0.1)
+    with pytest.warns(UserWarning, match="collapsed"):
+        _diagnostics.warn_if_collapsed(healthy | {"max_path_size": 41}, 400, 0.1)
 
 
 def test_global_state_is_left_alone(X):

@@ -383,3 +383,9 @@ def test_fit_on_interactions_of_another_kind_of_ids_names_both():
     est = PopularityRecommender().fit(Interactions.from_sequences([[10, 20], [20, 30]]))
     with pytest.raises(ValueError, match=r"its first ids are \['10'.*those of fit \[10, 20, 30\]"):
         est.recommend([["10", "20"]], k=2)
+
+
+def test_an_event_table_with_other_column_names_is_no_matrix():
+    frame = pd.DataFrame({"userId": [1, 1, 2], "movieId": [7, 8, 7], "rating": [4.0, 5.0, 3.0]})
+    with pytest.raises(ValueError, match=r"userId"):
+        PopularityRecommender().fit(frame)

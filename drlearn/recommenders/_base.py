@@ -326,7 +326,8 @@ def _is_matrix(X):
         )
     if nw.dependencies.is_into_dataframe(X):
         schema = nw.from_native(X).schema
-        return "user" not in schema and all(dtype.is_numeric() for dtype in schema.values())
+        events = any(str(name).lower().startswith(("user", "item", "timestamp")) for name in schema)
+        return not events and all(dtype.is_numeric() for dtype in schema.values())
     return hasattr(X, "__array__") and not nw.dependencies.is_into_series(X)
 
 
