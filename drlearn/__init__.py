@@ -3,8 +3,16 @@
 from __future__ import annotations
 
 import importlib
+from typing import TYPE_CHECKING
 
 from drlearn._version import __version__
+
+if TYPE_CHECKING:
+    from drlearn.interactions import Interactions, Vocabulary
+    from drlearn.recommenders.deep_retrieval import DeepRetrievalRecommender
+    from drlearn.recommenders.item_knn import ItemKNNRecommender
+    from drlearn.recommenders.popularity import PopularityRecommender
+    from drlearn.recommenders.softmax import SoftmaxRecommender
 
 # Names are imported when first used: `import drlearn` loads neither torch nor numba.
 _HOMES = {
@@ -26,7 +34,15 @@ _ROOMS = (
     "structure",
 )
 
-__all__ = [*_HOMES, "__version__"]
+__all__ = [
+    "DeepRetrievalRecommender",
+    "Interactions",
+    "ItemKNNRecommender",
+    "PopularityRecommender",
+    "SoftmaxRecommender",
+    "Vocabulary",
+    "__version__",
+]
 
 
 def __getattr__(name):

@@ -17,8 +17,10 @@ What holds for all of them:
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from numbers import Integral, Real
 from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 
@@ -38,7 +40,9 @@ __all__ = [
 ]
 
 
-def precision_at_k(truth, recommended, k=10, *, per_user=False):
+def precision_at_k(
+    truth: Any, recommended: Any, k: int = 10, *, per_user: bool = False
+) -> float | np.ndarray:
     """Share of the `k` recommended items that are true.
 
     Parameters
@@ -73,7 +77,7 @@ def precision_at_k(truth, recommended, k=10, *, per_user=False):
     return _average(hits.sum(axis=1) / k, n_truth, per_user)
 
 
-def recall_at_k(truth, recommended, k=10, *, per_user=False):
+def recall_at_k(truth: Any, recommended: Any, k: int = 10, *, per_user: bool = False) -> float | np.ndarray:
     """Share of a user's true items that are among the `k` recommended.
 
     Parameters
@@ -95,7 +99,7 @@ def recall_at_k(truth, recommended, k=10, *, per_user=False):
     return _average(hits.sum(axis=1) / np.maximum(n_truth, 1), n_truth, per_user)
 
 
-def f1_at_k(truth, recommended, k=10, *, per_user=False):
+def f1_at_k(truth: Any, recommended: Any, k: int = 10, *, per_user: bool = False) -> float | np.ndarray:
     """F-measure: the harmonic mean of a user's precision and recall, then averaged (the paper's order).
 
     Parameters
@@ -121,7 +125,7 @@ def f1_at_k(truth, recommended, k=10, *, per_user=False):
     return _average(2 * hits.sum(axis=1) / (k + n_truth), n_truth, per_user)
 
 
-def ndcg_at_k(truth, recommended, k=10, *, per_user=False):
+def ndcg_at_k(truth: Any, recommended: Any, k: int = 10, *, per_user: bool = False) -> float | np.ndarray:
     """Discounted gain of the hits over that of the best possible list.
 
     A hit at rank r (from 1) gains 1 / log2(r + 1); the best list has min(k, t) hits at the top.
@@ -147,7 +151,7 @@ def ndcg_at_k(truth, recommended, k=10, *, per_user=False):
     return _average(hits @ gains / best, n_truth, per_user)
 
 
-def mrr_at_k(truth, recommended, k=10, *, per_user=False):
+def mrr_at_k(truth: Any, recommended: Any, k: int = 10, *, per_user: bool = False) -> float | np.ndarray:
     """One over the rank of the first hit, 0 without a hit.
 
     Parameters
@@ -169,7 +173,7 @@ def mrr_at_k(truth, recommended, k=10, *, per_user=False):
     return _average(hits.any(axis=1) / (hits.argmax(axis=1) + 1), n_truth, per_user)
 
 
-def hit_rate_at_k(truth, recommended, k=10, *, per_user=False):
+def hit_rate_at_k(truth: Any, recommended: Any, k: int = 10, *, per_user: bool = False) -> float | np.ndarray:
     """Share of users with at least one hit.
 
     Parameters
@@ -191,7 +195,7 @@ def hit_rate_at_k(truth, recommended, k=10, *, per_user=False):
     return _average(hits.any(axis=1).astype(np.float64), n_truth, per_user)
 
 
-def coverage_at_k(recommended, k, n_items):
+def coverage_at_k(recommended: Any, k: int, n_items: int) -> float:
     """Share of the catalogue that anybody is recommended: low when the lists collapse onto few items.
 
     Parameters
@@ -242,7 +246,7 @@ METRICS = MappingProxyType(
 """The per-user metrics by the name that `make_scorer` knows them by."""
 
 
-def make_scorer(metric="recall", k=10, history=0.5):
+def make_scorer(metric: str | Sequence[str] = "recall", k: int = 10, history: float = 0.5) -> Callable:
     """Build a scorer for `scoring=` of scikit-learn's searches and `cross_validate`.
 
     Parameters

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from numbers import Integral
+from typing import Any
 
 import numpy as np
 from sklearn.utils import check_random_state
@@ -17,7 +18,9 @@ from drlearn.interactions import Interactions, as_interactions
 __all__ = ["holdout_users", "time_splits"]
 
 
-def holdout_users(X, *, n_validation, n_test, random_state=None):
+def holdout_users(
+    X: Any, *, n_validation: int, n_test: int, random_state: Any = None
+) -> tuple[Interactions, Interactions, Interactions]:
     """Set random users aside for validation and test, the Deep Retrieval paper's protocol.
 
     Parameters
@@ -60,7 +63,7 @@ def holdout_users(X, *, n_validation, n_test, random_state=None):
     return tuple(X[np.sort(rows)] for rows in (train, validation, test))
 
 
-def time_splits(X, n_splits=5) -> Iterator[tuple[Interactions, Interactions, Interactions]]:
+def time_splits(X: Any, n_splits: int = 5) -> Iterator[tuple[Interactions, Interactions, Interactions]]:
     """Cut X at instants of calendar time: train on what came before, be judged by what came next.
 
     The events fall into ``n_splits + 1`` periods with about as many events each. Split i trains on all events

@@ -24,7 +24,13 @@ One-Class Collaborative Filtering. WWW. J. McAuley, C. Targett, J. Shi and A. va
 Image-based Recommendations on Styles and Substitutes. SIGIR."""
 
 
-def fetch_amazon_books(*, min_user_events=10, data_home=None, download_if_missing=True, verbose=True):
+def fetch_amazon_books(
+    *,
+    min_user_events: int = 10,
+    data_home: str | Path | None = None,
+    download_if_missing: bool = True,
+    verbose: bool = True,
+) -> Bunch:
     """Load the Amazon Books ratings: from disk where they stand there, else from SNAP.
 
     ``ratings_Books.csv`` (user, item, rating, timestamp; no header) is looked for in the folder that the

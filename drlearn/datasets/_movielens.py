@@ -53,7 +53,13 @@ RELEASES = {
 }
 
 
-def fetch_movielens(name="latest-small", *, data_home=None, download_if_missing=True, verbose=True):
+def fetch_movielens(
+    name: str = "latest-small",
+    *,
+    data_home: str | Path | None = None,
+    download_if_missing: bool = True,
+    verbose: bool = True,
+) -> Bunch:
     """Load a MovieLens set: from disk where it stands there, else from GroupLens.
 
     It is looked for in the folder that the environment variable ``DRLEARN_DATA`` names, then in `data_home`;

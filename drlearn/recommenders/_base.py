@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from numbers import Integral, Real
+from typing import TYPE_CHECKING, Any
 
 import narwhals.stable.v1 as nw
 import numpy as np
@@ -16,6 +17,9 @@ from drlearn._vocabulary import as_ids
 from drlearn.interactions import Interactions, as_interactions
 from drlearn.metrics import f1_at_k
 
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
 _CHUNK = 16384
 _LISTED = 10
 _DEFAULT_K = 10
@@ -24,7 +28,7 @@ _DEFAULT_K = 10
 class BaseRecommender(BaseEstimator):
     """What all recommenders share; a recommender adds `_fit` and `_rank`."""
 
-    def fit(self, X, y=None):
+    def fit(self, X: Any, y: Any = None) -> Self:
         """Fit the recommender to interactions.
 
         Parameters
@@ -62,7 +66,16 @@ class BaseRecommender(BaseEstimator):
         vars(self).update(fitted)
         return self
 
-    def recommend(self, X, k=10, *, exclude_seen=True, allow=None, deny=None, return_scores=False):
+    def recommend(
+        self,
+        X: Any,
+        k: int = 10,
+        *,
+        exclude_seen: bool = True,
+        allow: Any = None,
+        deny: Any = None,
+        return_scores: bool = False,
+    ) -> Any:
         """Recommend the k best items to each user.
 
         Parameters
@@ -97,7 +110,7 @@ class BaseRecommender(BaseEstimator):
         items, scores, _ = self._serve(X, k, exclude_seen, allow, deny)
         return (items, scores) if return_scores else items
 
-    def predict(self, X):
+    def predict(self, X: Any) -> np.ndarray:
         """Return the best unseen item of each user, the first of `recommend`.
 
         Parameters
@@ -112,7 +125,7 @@ class BaseRecommender(BaseEstimator):
         check_is_fitted(self)
         return self.recommend(X, k=min(_DEFAULT_K, self.n_items_))[:, 0]
 
-    def score(self, X, y=None):
+    def score(self, X: Any, y: Any = None) -> float:
         """Return the mean F-measure at 10 of held-out users: F = 2PR / (P + R) per user, then averaged.
 
         Parameters

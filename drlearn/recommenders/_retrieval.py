@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from numbers import Integral
+from typing import Any
 
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
@@ -19,8 +20,18 @@ _WIDENINGS = 2
 class StructureRetrieval(SoftmaxBase):
     """The serving half of a Deep Retrieval recommender."""
 
-    def recommend(self, X, k=10, *, beam_size=None, exclude_seen=True, allow=None, deny=None,
-                  return_scores=False, return_paths=False):  # fmt: skip
+    def recommend(
+        self,
+        X: Any,
+        k: int = 10,
+        *,
+        beam_size: int | str | None = None,
+        exclude_seen: bool = True,
+        allow: Any = None,
+        deny: Any = None,
+        return_scores: bool = False,
+        return_paths: bool = False,
+    ) -> Any:
         """Recommend the k best items to each user, through beam search and reranking.
 
         Where filters leave fewer than k candidates the beam is widened; if that is not enough,
@@ -68,7 +79,7 @@ class StructureRetrieval(SoftmaxBase):
         result = (items,) + (scores,) * bool(return_scores) + (paths,) * bool(return_paths)
         return result if len(result) > 1 else items
 
-    def count_candidates(self, X, k=10, *, beam_size=None):
+    def count_candidates(self, X: Any, k: int = 10, *, beam_size: int | str | None = None) -> np.ndarray:
         """Count the distinct items that each user's beam brings, before filters and reranking.
 
         Parameters
@@ -90,7 +101,7 @@ class StructureRetrieval(SoftmaxBase):
         found = self._retrieve(self._encode(X), beam_size, 1, self.item_counts_ > 0, seen)[2][:, 0]
         return np.where(X.lengths > 0, found, 0)
 
-    def brute_force(self):
+    def brute_force(self) -> SoftmaxRecommender:
         """Return a fitted `SoftmaxRecommender` over the same encoder and softmax, which scans all items."""
         check_is_fitted(self)
         names = SoftmaxRecommender().get_params()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from numbers import Integral
+from typing import Any
 
 import numpy as np
 from scipy import sparse
@@ -81,7 +82,9 @@ class ItemKNNRecommender(BaseRecommender):
             parts.append(top_of_scores(dense, allowed, chunk_seen, k))
         return *(np.concatenate(part) for part in zip(*parts, strict=True)), None
 
-    def similar_items(self, items, k=10, *, allow=None, deny=None, return_scores=False):
+    def similar_items(
+        self, items: Any, k: int = 10, *, allow: Any = None, deny: Any = None, return_scores: bool = False
+    ) -> Any:
         """Return the neighbours of each given item; see `DeepRetrievalRecommender.similar_items`."""
         check_is_fitted(self)
         from drlearn.search.rerank import top_of_scores

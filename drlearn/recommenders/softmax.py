@@ -6,6 +6,7 @@ import copy
 import time
 import warnings
 from numbers import Integral, Real
+from typing import Any
 
 import numpy as np
 from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
@@ -111,7 +112,7 @@ class SoftmaxBase(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseRecomme
             )
         return super()._serve(X, k, exclude_seen, allow, deny, **options)
 
-    def transform(self, X):
+    def transform(self, X: Any) -> np.ndarray:
         """Return the user vectors.
 
         Parameters
@@ -143,7 +144,9 @@ class SoftmaxBase(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseRecomme
         tags.transformer_tags.preserves_dtype = ["float32"]
         return tags
 
-    def similar_items(self, items, k=10, *, allow=None, deny=None, return_scores=False):
+    def similar_items(
+        self, items: Any, k: int = 10, *, allow: Any = None, deny: Any = None, return_scores: bool = False
+    ) -> Any:
         """Return the items most like each given item.
 
         Parameters
