@@ -9,6 +9,7 @@ from drlearn.search.rerank import (
     collect_candidates,
     drop_barred,
     find_path,
+    first_unseen,
     matched_paths,
     rank_on_paths,
     retrieve,
@@ -230,3 +231,9 @@ def test_matched_paths_equal_twin(world):
     matched_paths(top, world["item_paths"], codes, out)
     np.testing.assert_array_equal(out, reference.matched_paths(top, world["item_paths"], codes))
     assert (out != NO_PATH).any() and (out == NO_PATH).any()
+
+
+def test_first_unseen_walks_one_order_for_all():
+    order = np.array([4, 0, 3, 1], np.int32)
+    seen = np.array([0, 2, 2, 6]), np.array([0, 4, 0, 1, 3, 4], np.int32)
+    assert first_unseen(order, seen, 3).tolist() == [[3, 1, -1], [4, 0, 3], [-1, -1, -1]]

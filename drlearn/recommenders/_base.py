@@ -188,11 +188,13 @@ class BaseRecommender(BaseEstimator):
     def _rank_popular(self, X, k, allowed, seen, **options):
         """Rank by number of events; `options` are those of `_rank`."""
         # Late, for the kernels' sake: numba loads when something is ranked.
-        from drlearn.search.rerank import top_of_scores
+        from drlearn.search.rerank import first_unseen
 
-        counts = np.broadcast_to(self.item_counts_.astype(np.float32), (len(X), self.n_items_))
+        order = np.argsort(-self.item_counts_, kind="stable")
+        top = first_unseen(order[allowed[order]].astype(np.int32), seen, k)
+        scores = np.where(top >= 0, self.item_counts_[top], -np.inf).astype(np.float32)
         paths = self._no_paths(len(X), k) if options.get("return_paths") else None
-        return *top_of_scores(counts, allowed, seen, k), paths
+        return top, scores, paths
 
     def _allowed(self, allow, deny):
         """Mask of items that may be recommended: seen in fit, on `allow` if there is one, not on `deny`."""

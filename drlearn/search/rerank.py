@@ -267,6 +267,29 @@ def top_of_scores(scores, allowed, seen, k):
 
 
 @jit
+def _first_unseen_rows(order, seen_indptr, seen, top):
+    """Write the first items of `order` that each row has not seen; cost grows with k, not with the items."""
+    for row in range(top.shape[0]):
+        mine, n = seen[seen_indptr[row] : seen_indptr[row + 1]], 0
+        for item in order:
+            if n == top.shape[1]:
+                break
+            place = np.searchsorted(mine, item)
+            if place == mine.shape[0] or mine[place] != item:
+                top[row, n] = item
+                n += 1
+        for i in range(n, top.shape[1]):
+            top[row, i] = -1
+
+
+def first_unseen(order, seen, k):
+    """Return the first k items of one order for all that each row's ascending seen items leave, then -1."""
+    top = np.empty((len(seen[0]) - 1, k), np.int32)
+    _first_unseen_rows(order, *seen, top)
+    return top
+
+
+@jit
 def matched_paths(top, item_paths, codes, out):
     """Write the path codes of each recommended item that are among the user's beam `codes`, else -1."""
     for row in range(top.shape[0]):
