@@ -60,9 +60,12 @@ MODULES = {module_name(path): path for path in sorted(PACKAGE.rglob("*.py"))}
 
 
 def imported(path):
-    """Names inside the package that a file imports, anywhere in it, late imports too."""
-    found = set()
-    for node in ast.walk(ast.parse(path.read_text())):
+    """Names inside the package that a file imports, anywhere in it, late imports too, but not for types."""
+    found, tree = set(), ast.parse(path.read_text())
+    tree.body = [
+        n for n in tree.body if not (isinstance(n, ast.If) and ast.unparse(n.test) == "TYPE_CHECKING")
+    ]
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
