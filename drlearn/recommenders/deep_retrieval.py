@@ -16,6 +16,7 @@ from drlearn.structure.paths import NO_PATH, PathSpace, automatic_width, build_p
 EPOCHS_TOGETHER = 2
 M_STEP_BEAM = 100
 M_STEP_EVENTS = 256
+STRUCTURE_BATCH = 2048
 
 
 class DeepRetrievalRecommender(StructureRetrieval):
@@ -68,17 +69,18 @@ class DeepRetrievalRecommender(StructureRetrieval):
         Whether users meet items again. False learns which new item comes next, against the items not
         met before, and fits `recommend` with seen items left out; True learns every next item, and
         fits ``exclude_seen=False``.
-    n_negatives : int, default=2048
+    n_negatives : int, default=1024
         Sampled items a batch; where the catalogue has no more, all are used.
-    n_epochs : int, default=10
+    n_epochs : int, default=14
         Epochs of encoder and softmax. The structure joins for the last two (`init="kmeans"`) or
         for all (`init="random"`); after them encoder and softmax are frozen.
     n_structure_epochs : int, default=3
         Epochs of the structure network in each EM round; the last round has twice as many, at a
         falling learning rate.
     batch_size : int or "auto", default="auto"
-        Events a gradient step. "auto" takes a 128th of the training events, between 128 and 2048.
-    learning_rate : float, default=0.005
+        Events a gradient step. "auto" takes a 128th of the training events, between 128 and 4096;
+        the structure alone takes no more than 2048.
+    learning_rate : float, default=0.01
         Of encoder and softmax: the peak, after a short warm-up; decays linearly to nothing.
     validation_fraction : float, default=0.0
         Share of the users to hold out; their recall at 10 is in `history_`.
@@ -146,8 +148,8 @@ class DeepRetrievalRecommender(StructureRetrieval):
 
     def __init__(self, *, width="auto", depth=3, n_paths=3, beam_size="auto", alpha="auto", penalty_degree=4,
                  n_candidate_paths=300, max_iter=2, init="kmeans", path_weight=0.0, embedding_dim=64,
-                 encoder="mixed", history_length=69, repeats=False, n_hidden=64, n_negatives=2048,
-                 n_epochs=10, n_structure_epochs=3, batch_size="auto", learning_rate=0.005,
+                 encoder="mixed", history_length=69, repeats=False, n_hidden=64, n_negatives=1024,
+                 n_epochs=14, n_structure_epochs=3, batch_size="auto", learning_rate=0.01,
                  validation_fraction=0.0, device="cpu", n_jobs=None, random_state=None,
                  verbose=0):  # fmt: skip
         self.width = width
@@ -238,8 +240,9 @@ class DeepRetrievalRecommender(StructureRetrieval):
         if alpha == "auto":
             alpha = automatic_alpha(counts, self.n_paths, space.size, self.penalty_degree)
         n_events = np.bincount(items, minlength=X.n_items)
+        batch_size = min(self._batch_size(X), STRUCTURE_BATCH)
         trainer = StructureTrainer(
-            structure, users, items, batch_size=self._batch_size(X), seed=seed, shards=shards
+            structure, users, items, batch_size=batch_size, seed=seed, shards=shards
         )
         for iteration in range(1, self.max_iter + 1):
             started, before = time.perf_counter(), item_paths

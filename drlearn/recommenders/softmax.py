@@ -23,7 +23,7 @@ from drlearn.recommenders._base import (
 )
 
 _SCAN_CELLS = 2**25
-_BATCHES_AN_EPOCH, _BATCH_RANGE = 128, (128, 2048)
+_BATCHES_AN_EPOCH, _BATCH_RANGE = 128, (128, 4096)
 
 
 class SoftmaxBase(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseRecommender):
@@ -210,12 +210,12 @@ class SoftmaxRecommender(SoftmaxBase):
         Whether users meet items again. False learns which new item comes next, against the items not
         met before, and fits `recommend` with seen items left out; True learns every next item, and
         fits ``exclude_seen=False``.
-    n_negatives : int, default=2048
+    n_negatives : int, default=1024
         Sampled items a batch; where the catalogue has no more, all are used.
-    n_epochs : int, default=10
+    n_epochs : int, default=14
     batch_size : int or "auto", default="auto"
-        Events a gradient step. "auto" takes a 128th of the training events, between 128 and 2048.
-    learning_rate : float, default=0.005
+        Events a gradient step. "auto" takes a 128th of the training events, between 128 and 4096.
+    learning_rate : float, default=0.01
         Peak, after a short warm-up; decays linearly to nothing.
     device : str, default="cpu"
         Torch device for training and encoding.
@@ -249,7 +249,7 @@ class SoftmaxRecommender(SoftmaxBase):
     """
 
     def __init__(self, *, embedding_dim=64, encoder="mixed", history_length=69, repeats=False,
-                 n_negatives=2048, n_epochs=10, batch_size="auto", learning_rate=0.005, device="cpu",
+                 n_negatives=1024, n_epochs=14, batch_size="auto", learning_rate=0.01, device="cpu",
                  n_jobs=None, random_state=None, verbose=0):  # fmt: skip
         self.embedding_dim = embedding_dim
         self.encoder = encoder
