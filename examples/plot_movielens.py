@@ -143,7 +143,7 @@ above.set(title="Structure loss", ylabel="nats an event")
 above.tick_params(labelbottom=False)
 below = figure.add_subplot(grid[1, 1], sharex=above)
 below.bar(rounds[1:], [entry["moved"] for entry in est.history_[1:]], width=0.4, color=INK)
-below.set(title="Items that changed a path", xlabel="round (0: training together)", ylabel="share of items")
+below.set(title="Paths that changed", xlabel="round (0: training together)", ylabel="share of paths")
 below.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
 below.xaxis.set_major_locator(MaxNLocator(integer=True))
 
