@@ -298,6 +298,20 @@ def seen_items(X, exclude_seen=True):
     return indptr.astype(np.int64), (pairs % X.n_items).astype(np.int32)
 
 
+def take_rows(lists, rows):
+    """Return the (indptr, items) of some rows, given by a slice or by their places."""
+    indptr, items = lists
+    first, stop = indptr[:-1][rows], indptr[1:][rows]
+    out = np.concatenate([[0], np.cumsum(stop - first)]).astype(np.int64)
+    place = np.arange(out[-1]) + np.repeat(first - out[:-1], stop - first)
+    return out, items[place]
+
+
+def one_a_row(items):
+    """Return (indptr, items) of rows of one item each."""
+    return np.arange(len(items) + 1, dtype=np.int64), items.astype(np.int32)
+
+
 def check_number(value, name, kind, low, high=np.inf, *, low_open=False, auto=False):
     """Return `value` if it is a number of `kind` in the range, or "auto" where allowed, else raise."""
     if auto and isinstance(value, str) and value == "auto":

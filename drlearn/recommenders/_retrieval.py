@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
-from drlearn.recommenders._base import check_number
+from drlearn.recommenders._base import check_number, one_a_row, take_rows
 from drlearn.recommenders.softmax import SoftmaxBase, SoftmaxRecommender
 from drlearn.structure.paths import NO_PATH
 
@@ -140,13 +140,13 @@ class StructureRetrieval(SoftmaxBase):
             if len(short) == 0:
                 break
             top[short], scores[short], found[short] = self._retrieve(
-                users[short], beam_size, k, allowed, _rows_of(seen, short)
+                users[short], beam_size, k, allowed, take_rows(seen, short)
             )
             beams[short] = beam_size
         short = np.flatnonzero(found[:, 1] < np.minimum(k, available))
         if len(short):
             top[short], scores[short] = self._scan(
-                users[short], self.item_vectors_, k, allowed, _rows_of(seen, short)
+                users[short], self.item_vectors_, k, allowed, take_rows(seen, short)
             )
         return top, scores, self._paths_of(users, beams, top) if return_paths else None
 
@@ -155,8 +155,7 @@ class StructureRetrieval(SoftmaxBase):
         from drlearn.search.beam import search_paths
         from drlearn.search.rerank import Catalogue, rank_on_paths
 
-        unit = self._unit_item_vectors()
-        itself = np.arange(len(codes) + 1, dtype=np.int64), codes.astype(np.int32)
+        unit, itself = self._unit_item_vectors(), one_a_row(codes)
         users = (unit[codes] * self.embedding_dim**0.5).astype(np.float32)
         found, _ = search_paths(users, self.structure_, self._beam(None, k), self._n_threads())
         paths = np.concatenate([self.item_paths_[codes], found], axis=1)
@@ -165,7 +164,7 @@ class StructureRetrieval(SoftmaxBase):
         short = np.flatnonzero(n < np.minimum(k, _available(allowed, itself)))
         if len(short):
             top[short], scores[short] = self._scan(
-                unit[codes[short]], unit, k, allowed, _rows_of(itself, short)
+                unit[codes[short]], unit, k, allowed, take_rows(itself, short)
             )
         return top, scores
 
@@ -192,12 +191,3 @@ def _available(allowed, seen):
     indptr, items = seen
     barred = np.concatenate([[0], np.cumsum(allowed[items])])
     return int(allowed.sum()) - np.diff(barred[indptr])
-
-
-def _rows_of(seen, rows):
-    """The (indptr, items) of some rows."""
-    indptr, items = seen
-    lengths = np.diff(indptr)[rows]
-    out = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
-    place = np.arange(out[-1]) + np.repeat(indptr[rows] - out[:-1], lengths)
-    return out, items[place]

@@ -10,7 +10,7 @@ from scipy import sparse
 from sklearn.preprocessing import normalize
 from sklearn.utils.validation import check_is_fitted
 
-from drlearn.recommenders._base import BaseRecommender, check_number
+from drlearn.recommenders._base import BaseRecommender, check_number, one_a_row, take_rows
 
 _CELLS = 2**24
 
@@ -58,28 +58,19 @@ class ItemKNNRecommender(BaseRecommender):
 
     def _neighbours(self, columns, start, stop):
         """The most similar other items of a run of items."""
-        from drlearn.search.rerank import top_of_scores
-
-        dense = (columns[:, start:stop].T @ columns).toarray()
-        dense[dense <= 0] = -np.inf
-        itself = np.arange(stop - start + 1, dtype=np.int64), np.arange(start, stop, dtype=np.int32)
-        n_items = columns.shape[1]
-        top, scores = top_of_scores(dense, np.ones(n_items, bool), itself, min(self.n_neighbors, n_items))
+        n_items, itself = columns.shape[1], one_a_row(np.arange(start, stop))
+        cosines = columns[:, start:stop].T @ columns
+        top, scores = _best_alike(cosines, np.ones(n_items, bool), itself, min(self.n_neighbors, n_items))
         found = top >= 0
         row = np.broadcast_to(np.arange(stop - start)[:, None], top.shape)[found]
         return sparse.csr_array((scores[found], (row, top[found])), shape=(stop - start, n_items))
 
     def _rank(self, X, k, allowed, seen):
-        from drlearn.search.rerank import top_of_scores
-
         scores = (_binary(X) @ self.similarity_).tocsr()
         step, parts = max(1, _CELLS // X.n_items), []
         for start in range(0, len(X), step):
-            dense = scores[start : start + step].toarray()
-            dense[dense <= 0] = -np.inf
-            bounds = seen[0][start : start + step + 1]
-            chunk_seen = bounds - bounds[0], seen[1][bounds[0] : bounds[-1]]
-            parts.append(top_of_scores(dense, allowed, chunk_seen, k))
+            rows = slice(start, start + step)
+            parts.append(_best_alike(scores[rows], allowed, take_rows(seen, rows), k))
         return *(np.concatenate(part) for part in zip(*parts, strict=True)), None
 
     def similar_items(
@@ -87,16 +78,22 @@ class ItemKNNRecommender(BaseRecommender):
     ) -> Any:
         """Return the neighbours of each given item; see `DeepRetrievalRecommender.similar_items`."""
         check_is_fitted(self)
-        from drlearn.search.rerank import top_of_scores
-
         codes = self._item_codes(items, "items")
         k = check_number(k, "k", Integral, 1, self.n_items_)
-        dense = self.similarity_[codes].toarray()
-        dense[dense <= 0] = -np.inf
-        itself = np.arange(len(codes) + 1, dtype=np.int64), codes.astype(np.int32)
-        top, scores = top_of_scores(dense, self._allowed(allow, deny), itself, k)
+        allowed = self._allowed(allow, deny)
+        top, scores = _best_alike(self.similarity_[codes], allowed, one_a_row(codes), k)
         ids = self._fit_X.item_vocabulary.decode(top)
         return (ids, scores) if return_scores else ids
+
+
+def _best_alike(scores, allowed, barred, k):
+    """The k best columns of each row of a sparse matrix: positive, allowed and not `barred` there."""
+    # Late, for the kernels' sake: numba loads when something is ranked.
+    from drlearn.search.rerank import top_of_scores
+
+    dense = scores.toarray()
+    dense[dense <= 0] = -np.inf
+    return top_of_scores(dense, allowed, barred, k)
 
 
 def _binary(X):

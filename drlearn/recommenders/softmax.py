@@ -19,7 +19,9 @@ from drlearn.recommenders._base import (
     check_choice,
     check_n_jobs,
     check_number,
+    one_a_row,
     seen_items,
+    take_rows,
 )
 
 _SCAN_CELLS = 2**25
@@ -179,13 +181,10 @@ class SoftmaxBase(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseRecomme
         """The k best items by inner product, over all of them."""
         from drlearn.search.rerank import top_of_scores
 
-        indptr, seen_items = seen
-        rows = max(1, _SCAN_CELLS // len(items))
-        parts = []
-        for start in range(0, len(vectors), rows):
-            bounds = indptr[start : start + rows + 1]
-            chunk_seen = bounds - bounds[0], seen_items[bounds[0] : bounds[-1]]
-            parts.append(top_of_scores(vectors[start : start + rows] @ items.T, allowed, chunk_seen, k))
+        step, parts = max(1, _SCAN_CELLS // len(items)), []
+        for start in range(0, len(vectors), step):
+            rows = slice(start, start + step)
+            parts.append(top_of_scores(vectors[rows] @ items.T, allowed, take_rows(seen, rows), k))
         return tuple(np.concatenate(part) for part in zip(*parts, strict=True))
 
 
@@ -286,5 +285,4 @@ class SoftmaxRecommender(SoftmaxBase):
 
     def _rank_similar(self, codes, k, allowed):
         unit = self._unit_item_vectors()
-        itself = np.arange(len(codes) + 1, dtype=np.int64), codes.astype(np.int32)
-        return self._scan(unit[codes], unit, k, allowed, itself)
+        return self._scan(unit[codes], unit, k, allowed, one_a_row(codes))
