@@ -108,6 +108,13 @@ def test_streaming_update_equals_twin(decay, room):
     check_same(merged, reference.update_scores(old, new, decay))
 
 
+@pytest.mark.parametrize("room", [0, 1])
+def test_streaming_update_takes_new_lists_much_longer_than_the_old(room):
+    rng = np.random.default_rng(9)
+    old, new = random_table(rng, 2, room), random_table(rng, 40)  # more than a table for the old alone holds
+    check_same(update_scores(old, new, 0.5), reference.update_scores(old, new, 0.5))
+
+
 def test_streaming_rule_by_hand():
     old = ScoreTable(np.array([[1, 2, 3]]), np.array([[5, 4, 2]], np.float32))
     new = ScoreTable(np.array([[2, 9]]), np.array([[3, 1.5]], np.float32))

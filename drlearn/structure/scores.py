@@ -151,7 +151,7 @@ def score_paths(X, items, n_items, structure, *, beam_size, n_paths, n_threads=1
 @jit
 def _merge_rows(old_codes, old_scores, new_codes, new_scores, decay, codes, scores):
     n_paths = old_codes.shape[1]
-    size = table_size(2 * n_paths)
+    size = table_size(n_paths + new_codes.shape[1])
     for item in range(old_codes.shape[0]):
         keys, sums = np.full(size, EMPTY, np.int64), np.zeros(size, np.float32)
         for i in range(n_paths):
@@ -179,7 +179,7 @@ def update_scores(old, new, decay):
     Parameters
     ----------
     old, new : ScoreTable
-        Of the same items; `new` has at most as many paths an item.
+        Of the same items; the result has room for as many paths an item as `old`.
     decay : float
         eta, in (0, 1].
 
