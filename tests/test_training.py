@@ -1,5 +1,7 @@
 """The E-step: what it learns from, against what, and that its fused gradients are the plain ones."""
 
+import itertools
+
 import numpy as np
 import pytest
 import torch
@@ -121,6 +123,28 @@ def test_pairs_are_encoded_once_each_as_rows_cut_before_them_would_be(X, repeats
     order = np.lexsort(found.T.round(4))
     wanted = np.array(wanted)
     np.testing.assert_allclose(found[order], wanted[np.lexsort(wanted.T.round(4))], atol=2e-5)
+
+
+@pytest.mark.parametrize("repeats", [False, True])
+def test_losses_are_means_over_the_events_learned_from(X, repeats):
+    targets, wanted = target_events(X, repeats), []
+    for start, stop in itertools.pairwise(X.indptr):
+        for t in range(start + 1, stop):  # equal logits: the log of how many items are not barred
+            if targets[t]:
+                wanted.append(np.log(X.n_items - (0 if repeats else len(set(X.items[start:t])))))
+    space = PathSpace(4, 2)
+    with torch_session(0), Shards(2) as shards:
+        model, structure = SoftmaxModel(X.n_items, 8, "mixed"), StructureModel(8, 4, 2, 8)
+        for parameter in (model.item_table, structure.output_weight):
+            torch.nn.init.zeros_(parameter)
+        trainer = JointTrainer(
+            model, structure, X, X.item_counts(), history_length=30, repeats=repeats, n_negatives=50,
+            n_epochs=1, batch_size=10**6, learning_rate=0.02, seed=0, shards=shards,
+        )  # fmt: skip
+        paths = PathTargets.of(np.zeros((X.n_items, 1), np.int64), space, "cpu")
+        losses = trainer.epoch(0, paths)  # one batch, before its step
+    assert (X.lengths < 2).any() and X.item_counts().all()
+    assert losses == pytest.approx((np.mean(wanted), np.log(space.size)), rel=1e-5)
 
 
 def test_joint_epochs_lower_both_losses(X):

@@ -150,6 +150,8 @@ class JointTrainer:
         self._targets, self._repeats = target_events(X, repeats), repeats
         self._batch_size, self._negatives = batch_size, Negatives(counts, n_negatives)
         self._column = np.full(len(counts), -1)
+        # A row's first event follows none: it is never a target.
+        self._n_targets = int(self._targets.sum() - np.count_nonzero(np.diff(X.indptr)))
         self.n_pairs = int(np.maximum(np.diff(X.indptr) - 1, 0).sum())
         self._n_steps, self._step = n_epochs * max(1, -(-self.n_pairs // batch_size)), 0
         self._rate = learning_rate
@@ -170,7 +172,7 @@ class JointTrainer:
             totals += self._train(windows, chosen, targets, rng)
             if progress is not None:
                 progress(int(windows.length[chosen].sum()))
-        means = totals / max(1, self._targets.sum())
+        means = totals / max(1, self._n_targets)
         return float(means[0]), float(means[1]) if targets is not None else None
 
     def _train(self, windows, chosen, targets, rng):
