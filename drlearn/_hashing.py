@@ -7,7 +7,7 @@ import numpy as np
 from drlearn._runtime import jit
 
 EMPTY = -1
-_PRIME, _MULTIPLIER = 2147483629, 1640531527  # their product stays below 2**63
+_31_BITS, _MULTIPLIER = 0x7FFFFFFF, 1640531527  # their product stays below 2**63
 
 
 @jit
@@ -17,7 +17,8 @@ def find_slot(keys, key):
     `keys` is an integer array whose length is a power of two and which always has an empty slot.
     """
     mask = keys.shape[0] - 1
-    slot = (((np.int64(key) % _PRIME) * _MULTIPLIER) >> 16) & mask
+    folded = (np.int64(key) ^ (np.int64(key) >> 31)) & _31_BITS
+    slot = ((folded * _MULTIPLIER) >> 16) & mask
     while keys[slot] != EMPTY and keys[slot] != key:
         slot = (slot + 1) & mask
     return slot

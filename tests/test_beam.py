@@ -3,7 +3,7 @@ import pytest
 import reference
 
 from drlearn.search import beam
-from drlearn.search.beam import beam_scratch, beam_search, search_paths
+from drlearn.search.beam import beam_scratch, beam_search, search_paths, user_parts
 
 SHAPES = [(1, 1, 1, 1), (3, 5, 1, 2), (4, 3, 3, 5), (2, 1, 3, 2), (3, 20, 2, 4), (2, 2, 5, 3)]
 
@@ -82,12 +82,13 @@ def test_extreme_logits_stay_finite(scale):
 def test_scratch_of_a_larger_beam_gives_the_same_smaller_beam():
     rng = np.random.default_rng(4)
     structure = reference.random_structure(rng, 3, 5, 3, 4)
-    x = users(rng, 1, 3)[0]
+    x = users(rng, 1, 3)
     scratch = beam_scratch(structure, 30)
     codes, log_probs = np.empty(30, np.int64), np.empty(30, np.float32)
-    assert beam_search(x, structure, 30, scratch, codes, log_probs) == 30
-    assert beam_search(x, structure, 6, scratch, codes, log_probs) == 6
-    assert codes[:6].tolist() == search_paths(x[None], structure, 6)[0][0].tolist()
+    user = user_parts(x, structure)[0]
+    assert beam_search(user, structure, 30, scratch, codes, log_probs) == 30
+    assert beam_search(user, structure, 6, scratch, codes, log_probs) == 6
+    assert codes[:6].tolist() == search_paths(x, structure, 6)[0][0].tolist()
 
 
 @pytest.mark.parametrize("n_threads", [2, 3])

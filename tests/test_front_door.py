@@ -31,6 +31,7 @@ ROOMS = [  # a module may import those above it
     "structure.paths",
     "structure.windows",
     "search",
+    "search.selection",
     "search.beam",
     "structure.model",
     "structure.training",

@@ -14,7 +14,6 @@ from drlearn.search.rerank import (
     rank_on_paths,
     retrieve,
     score_items,
-    select_top,
     top_of_scores,
 )
 from drlearn.structure.paths import NO_PATH, build_path_index
@@ -132,18 +131,6 @@ def test_paths_too_improbable_for_a_float_still_give_finite_scores(world):
     mass = np.array([0.0, 0.5], np.float32)
     score_items(world["X"][0], np.arange(2, dtype=np.int32), mass, 2, world["vectors"], 0.3, scores)
     assert np.isfinite(scores).all()
-
-
-@pytest.mark.parametrize("k", [1, 2, 5, 12, 40])
-@pytest.mark.parametrize("n", [0, 1, 12])
-def test_top_equals_sorting_ties_by_item(n, k):
-    rng = np.random.default_rng(4)
-    items = rng.permutation(50)[:n].astype(np.int32)
-    scores = rng.integers(3, size=n).astype(np.float32)
-    top, top_scores = np.full(k, -1, np.int32), np.full(k, -np.inf, np.float32)
-    assert select_top(items, scores, n, top, top_scores) == min(n, k)
-    wanted = reference.select_top(dict(zip(items.tolist(), scores.tolist(), strict=True)), k)
-    assert (top.tolist(), top_scores.tolist()) == wanted
 
 
 @pytest.mark.parametrize("path_weight", [0.0, 0.3])

@@ -241,9 +241,7 @@ class DeepRetrievalRecommender(StructureRetrieval):
             alpha = automatic_alpha(counts, self.n_paths, space.size, self.penalty_degree)
         n_events = np.bincount(items, minlength=X.n_items)
         batch_size = min(self._batch_size(X), STRUCTURE_BATCH)
-        trainer = StructureTrainer(
-            structure, users, items, batch_size=batch_size, seed=seed, shards=shards
-        )
+        trainer = StructureTrainer(structure, users, items, batch_size=batch_size, seed=seed, shards=shards)
         for iteration in range(1, self.max_iter + 1):
             started, before = time.perf_counter(), item_paths
             path_scores = self._score(

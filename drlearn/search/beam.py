@@ -12,13 +12,16 @@ from typing import NamedTuple
 import numpy as np
 
 from drlearn._runtime import even_bounds, fast_jit, run_blocks
+from drlearn.search.selection import keep_best, sort_best_first
 
 _LOG2_E = np.float32(1.4426950408889634)
 # 2**f on [0, 1), minimax polynomial of degree 5: relative error below 3e-7.
 _P0, _P1, _P2 = np.float32(0.99999994), np.float32(0.69315308), np.float32(0.24015361)
 _P3, _P4, _P5 = np.float32(0.055826318), np.float32(0.0089893397), np.float32(0.0018775767)
+_LOST = np.float32(1e-30)
 _BLOCK = 256
-_PREFIXES = 16  # expanded at once: the product is small enough that BLAS stays on the calling thread
+_ROWS = 16
+_PRODUCT = 2**16  # multiplications of one matrix product: few enough that BLAS stays on the calling thread
 
 
 class StructureArrays(NamedTuple):
@@ -46,168 +49,153 @@ class StructureArrays(NamedTuple):
 class BeamScratch(NamedTuple):
     """Working memory of one thread's beam searches, filled anew by each."""
 
-    user: np.ndarray  # (D, H)
     hidden: np.ndarray  # (P, H), P prefixes at a time
     logits: np.ndarray  # (P, K)
-    mantissa: np.ndarray  # (K,)
-    exponent: np.ndarray  # (K,) int32, read as float32
+    logit_bits: np.ndarray  # (P, K) int32, the same memory
+    mass: np.ndarray  # (P, K), exponentials of the logits over the largest
+    power: np.ndarray  # (P, K)
+    power_bits: np.ndarray  # (P, K) int32, the same memory
+    log_total: np.ndarray  # (P,), log of the sum of a row's exponentials
     nodes: np.ndarray  # (2, B, D) int32
     codes: np.ndarray  # (2, B) int64
     log_probs: np.ndarray  # (2, B)
-    heap_log_prob: np.ndarray  # (B,)
-    heap_parent: np.ndarray  # (B,) int32
-    heap_node: np.ndarray  # (B,) int32
+    child_log_probs: np.ndarray  # (B + P K,)
+    children: np.ndarray  # (B + P K,) int32, parent * K + node
+    best: np.ndarray  # (B,) int32, children sorted
 
 
 def beam_scratch(structure, beam_size):
     """Allocate the `BeamScratch` for beams of `beam_size` over `structure`."""
     depth, hidden = structure.user_bias.shape
     width = structure.output_bias.shape[1]
-    f32, i32 = np.float32, np.int32
+    if beam_size * width >= 2**31:
+        raise ValueError(
+            f"beam_size times width must stay below 2**31, got {beam_size} x {width}; lower beam_size."
+        )
+    rows = min(max(_PRODUCT // (hidden * width), 1), 64)
+    f32, i32, block, room = np.float32, np.int32, (rows, width), beam_size + rows * width
+    logits, power = np.empty(block, f32), np.empty(block, f32)
     return BeamScratch(
-        np.empty((depth, hidden), f32),
-        np.zeros((_PREFIXES, hidden), f32),
-        np.empty((_PREFIXES, width), f32),
-        np.empty(width, f32),
-        np.empty(width, i32),
-        np.empty((2, beam_size, depth), i32),
-        np.empty((2, beam_size), np.int64),
-        np.empty((2, beam_size), f32),
-        np.empty(beam_size, f32),
-        np.empty(beam_size, i32),
-        np.empty(beam_size, i32),
-    )
+        np.empty((rows, hidden), f32), logits, logits.view(i32), np.empty(block, f32), power, power.view(i32),
+        np.empty(rows, f32), np.empty((2, beam_size, depth), i32), np.empty((2, beam_size), np.int64),
+        np.empty((2, beam_size), f32), np.empty(room, f32), np.empty(room, i32), np.empty(beam_size, i32),
+    )  # fmt: skip
 
 
 @fast_jit
-def _user_part(x, structure, out):
-    """W_d x + b_d for every layer d: the part of the first linear maps that no path changes."""
-    depth, dim, hidden = structure.user_weight.shape
-    for d in range(depth):
-        row = out[d]
-        for h in range(hidden):
-            row[h] = structure.user_bias[d, h]
-        for i in range(dim):
-            xi = x[i]
-            weight = structure.user_weight[d, i]
-            for h in range(hidden):
-                row[h] += xi * weight[h]
+def user_parts(X, structure):
+    """W_d x + b_d for every user and layer, (n, D, H): what no path changes of the first linear maps."""
+    depth, _, hidden = structure.user_weight.shape
+    parts = np.empty((X.shape[0], depth, hidden), np.float32)
+    for start in range(0, X.shape[0], _ROWS):
+        for d in range(depth):
+            part = np.dot(X[start : start + _ROWS], structure.user_weight[d])
+            for i in range(part.shape[0]):
+                for h in range(hidden):
+                    parts[start + i, d, h] = part[i, h] + structure.user_bias[d, h]
+    return parts
 
 
 @fast_jit
-def _child_logits(structure, layer, prefixes, scratch):
-    """Logits of the K children of each of a few prefixes (P, D) into the rows of ``scratch.logits``."""
-    hidden, user = scratch.hidden, scratch.user[layer]
-    for p in range(prefixes.shape[0]):
-        row = hidden[p]
-        for h in range(row.shape[0]):
-            row[h] = user[h]
+def _hidden_units(structure, layer, user, nodes, hidden):
+    """Rectified hidden units (P, H) of a few prefixes with `nodes` (P, D)."""
+    for p in range(nodes.shape[0]):
+        for h in range(hidden.shape[1]):
+            hidden[p, h] = user[layer, h]
         for i in range(layer):
-            table = structure.node_tables[layer, i, prefixes[p, i]]
-            for h in range(row.shape[0]):
-                row[h] += table[h]
-        for h in range(row.shape[0]):
-            row[h] = max(row[h], np.float32(0.0))
-    np.dot(hidden, structure.output_weight[layer], scratch.logits)
-    for p in range(prefixes.shape[0]):
-        for k in range(scratch.logits.shape[1]):
-            scratch.logits[p, k] += structure.output_bias[layer, k]
+            node = nodes[p, i]
+            for h in range(hidden.shape[1]):
+                hidden[p, h] += structure.node_tables[layer, i, node, h]
+        for h in range(hidden.shape[1]):
+            hidden[p, h] = max(hidden[p, h], np.float32(0.0))
 
 
 @fast_jit
-def _log_sum_exp(logits, mantissa, exponent):
-    """Log of the sum of exponentials; 2**z is put together from its bits so that the loop vectorises."""
-    width = logits.shape[0]
-    top, other = logits[0], logits[width - 1]
-    for k in range(1, width, 2):  # two chains: a maximum waits for the one before it
-        top, other = max(top, logits[k]), max(other, logits[k - 1])
-    top = max(top, other)
-    for k in range(width):
-        z = max((logits[k] - top) * _LOG2_E, np.float32(-126.0))
+def _exponentials(logits, top, n, mass, power, power_bits):
+    """exp(logits - top); 2**z is put together from its bits so that the loops vectorise."""
+    for i in range(n):
+        z = max((logits[i] - top) * _LOG2_E, np.float32(-126.0))
         whole = np.floor(z)
         f = z - whole
-        mantissa[k] = _P0 + f * (_P1 + f * (_P2 + f * (_P3 + f * (_P4 + f * _P5))))
-        exponent[k] = (np.int32(whole) + np.int32(127)) << np.int32(23)
-    power = exponent.view(np.float32)
-    total = np.float32(0.0)
-    for k in range(width):
-        total += mantissa[k] * power[k]
-    return top + np.log(total)
+        mass[i] = _P0 + f * (_P1 + f * (_P2 + f * (_P3 + f * (_P4 + f * _P5))))
+        power_bits[i] = (np.int32(whole) + np.int32(127)) << np.int32(23)
+    for i in range(n):
+        mass[i] *= power[i]
 
 
 @fast_jit
-def _sift_down(log_prob, parent, node, start, size):
-    """Restore the min-heap below `start`."""
-    value, p, n = log_prob[start], parent[start], node[start]
-    i = start
-    while True:
-        child = 2 * i + 1
-        if child >= size:
-            break
-        if child + 1 < size and log_prob[child + 1] < log_prob[child]:
-            child += 1
-        if log_prob[child] >= value:
-            break
-        log_prob[i], parent[i], node[i] = log_prob[child], parent[child], node[child]
-        i = child
-    log_prob[i], parent[i], node[i] = value, p, n
+def _largest(values, bits, n):
+    """Largest of the first n floats; their bits, taken as integers of the same order, vectorise."""
+    largest = np.int32(-0x80000000)
+    for i in range(n):
+        largest = max(largest, bits[i] ^ ((bits[i] >> np.int32(31)) & np.int32(0x7FFFFFFF)))
+    for i in range(n):
+        if bits[i] ^ ((bits[i] >> np.int32(31)) & np.int32(0x7FFFFFFF)) == largest:
+            return values[i]
+    return values[0]
 
 
 @fast_jit
-def _sift_up(log_prob, parent, node, start):
-    """Restore the min-heap above `start`."""
-    value, p, n = log_prob[start], parent[start], node[start]
-    i = start
-    while i > 0:
-        above = (i - 1) // 2
-        if log_prob[above] <= value:
-            break
-        log_prob[i], parent[i], node[i] = log_prob[above], parent[above], node[above]
-        i = above
-    log_prob[i], parent[i], node[i] = value, p, n
+def _child_logits(structure, layer, user, nodes, scratch):
+    """Logits of the K children of each of a few prefixes, and the log of their sum of exponentials.
+
+    One largest logit serves all rows: one long loop costs less than many short ones. A row far below it,
+    whose sum would be lost, is summed again by itself.
+    """
+    logits, mass, power, power_bits = scratch.logits, scratch.mass, scratch.power, scratch.power_bits
+    n, width = nodes.shape[0], logits.shape[1]
+    _hidden_units(structure, layer, user, nodes, scratch.hidden)
+    np.dot(scratch.hidden[:n], structure.output_weight[layer], logits[:n])
+    for p in range(n):
+        for k in range(width):
+            logits[p, k] += structure.output_bias[layer, k]
+    top = _largest(logits.reshape(-1), scratch.logit_bits.reshape(-1), n * width)
+    _exponentials(
+        logits.reshape(-1), top, n * width, mass.reshape(-1), power.reshape(-1), power_bits.reshape(-1)
+    )
+    for p in range(n):
+        total, above = np.float32(0.0), top
+        for k in range(width):
+            total += mass[p, k]
+        if total < _LOST:
+            above, total = _largest(logits[p], scratch.logit_bits[p], width), np.float32(0.0)
+            _exponentials(logits[p], above, width, mass[p], power[p], power_bits[p])
+            for k in range(width):
+                total += mass[p, k]
+        scratch.log_total[p] = above + np.log(total)
 
 
 @fast_jit
-def _keep_best_children(scratch, logits, parent_index, base, beam_size, filled):
-    """Offer the K children of one prefix to the heap of the best B; return how many it holds."""
-    log_prob, parent, node = scratch.heap_log_prob, scratch.heap_parent, scratch.heap_node
-    for k in range(logits.shape[0]):
-        value = base + logits[k]
-        if filled < beam_size:
-            log_prob[filled], parent[filled], node[filled] = value, parent_index, k
-            _sift_up(log_prob, parent, node, filled)
-            filled += 1
-        elif value > log_prob[0]:
-            log_prob[0], parent[0], node[0] = value, parent_index, k
-            _sift_down(log_prob, parent, node, 0, beam_size)
+def _expand(structure, layer, user, n_prefixes, now, beam_size, scratch):
+    """Leave the best B children of all prefixes, best first, in scratch; return how many there are."""
+    log_probs, children, logits = scratch.child_log_probs, scratch.children, scratch.logits
+    width, filled, floor = logits.shape[1], 0, np.float32(-np.inf)
+    for start in range(0, n_prefixes, logits.shape[0]):
+        if scratch.log_probs[now, start] <= floor:
+            break
+        stop = min(start + logits.shape[0], n_prefixes)
+        _child_logits(structure, layer, user, scratch.nodes[now, start:stop], scratch)
+        for i in range(start, stop):
+            base = scratch.log_probs[now, i] - scratch.log_total[i - start]
+            for k in range(width):
+                log_prob = base + logits[i - start, k]
+                if log_prob > floor:
+                    log_probs[filled], children[filled] = log_prob, i * width + k
+                    filled += 1
+        if filled > beam_size:
+            floor, filled = keep_best(log_probs, children, filled, beam_size), beam_size
+    sort_best_first(log_probs, children, filled, scratch.log_probs[1 - now], scratch.best)
     return filled
 
 
 @fast_jit
-def _expand(structure, layer, n_prefixes, now, beam_size, scratch):
-    """Leave the best B children of all prefixes in the heap; return how many there are."""
-    filled = 0
-    for i in range(n_prefixes):
-        prefix = scratch.log_probs[now, i]
-        if filled == beam_size and prefix <= scratch.heap_log_prob[0]:
-            break
-        if i % _PREFIXES == 0:
-            stop = min(i + _PREFIXES, n_prefixes)
-            _child_logits(structure, layer, scratch.nodes[now, i:stop], scratch)
-        logits = scratch.logits[i % _PREFIXES]
-        base = prefix - _log_sum_exp(logits, scratch.mantissa, scratch.exponent)
-        filled = _keep_best_children(scratch, logits, i, base, beam_size, filled)
-    return filled
-
-
-@fast_jit
-def beam_search(x, structure, beam_size, scratch, codes, log_probs):
+def beam_search(user, structure, beam_size, scratch, codes, log_probs):
     """Find the `beam_size` most probable paths of one user by beam search (algorithm 1).
 
     Parameters
     ----------
-    x : ndarray of shape (dim,), float32
-        User vector.
+    user : ndarray of shape (D, H), float32
+        The user's row of `user_parts`.
     structure : StructureArrays
     beam_size : int
         B, at most what `scratch` was allocated for.
@@ -221,25 +209,16 @@ def beam_search(x, structure, beam_size, scratch, codes, log_probs):
         Number of paths found: `beam_size`, or K**D where that is smaller.
     """
     depth, width = structure.output_bias.shape
-    _user_part(x, structure, scratch.user)
-    heap_log_prob, heap_parent, heap_node = scratch.heap_log_prob, scratch.heap_parent, scratch.heap_node
     n_prefixes, now = 1, 0
     scratch.codes[0, 0], scratch.log_probs[0, 0] = 0, np.float32(0.0)
     for layer in range(depth):
-        filled = _expand(structure, layer, n_prefixes, now, beam_size, scratch)
-        for last in range(filled - 1, 0, -1):  # heap sort: the least goes to the end
-            heap_log_prob[0], heap_log_prob[last] = heap_log_prob[last], heap_log_prob[0]
-            heap_parent[0], heap_parent[last] = heap_parent[last], heap_parent[0]
-            heap_node[0], heap_node[last] = heap_node[last], heap_node[0]
-            _sift_down(heap_log_prob, heap_parent, heap_node, 0, last)
-        after = 1 - now
+        filled, after = _expand(structure, layer, user, n_prefixes, now, beam_size, scratch), 1 - now
         for i in range(filled):
-            parent = heap_parent[i]
+            parent, node = divmod(scratch.best[i], width)
             for d in range(layer):
                 scratch.nodes[after, i, d] = scratch.nodes[now, parent, d]
-            scratch.nodes[after, i, layer] = heap_node[i]
-            scratch.codes[after, i] = scratch.codes[now, parent] * width + heap_node[i]
-            scratch.log_probs[after, i] = heap_log_prob[i]
+            scratch.nodes[after, i, layer] = node
+            scratch.codes[after, i] = scratch.codes[now, parent] * width + node
         n_prefixes, now = filled, after
     for i in range(n_prefixes):
         codes[i], log_probs[i] = scratch.codes[now, i], scratch.log_probs[now, i]
@@ -248,8 +227,9 @@ def beam_search(x, structure, beam_size, scratch, codes, log_probs):
 
 @fast_jit
 def _beam_rows(X, structure, beam_size, scratch, codes, log_probs):
+    parts = user_parts(X, structure)
     for row in range(X.shape[0]):
-        found = beam_search(X[row], structure, beam_size, scratch, codes[row], log_probs[row])
+        found = beam_search(parts[row], structure, beam_size, scratch, codes[row], log_probs[row])
         for i in range(found, codes.shape[1]):
             codes[row, i], log_probs[row, i] = -1, -np.inf
 

@@ -12,7 +12,8 @@ import numpy as np
 
 from drlearn._hashing import EMPTY, find_slot, table_size
 from drlearn._runtime import even_bounds, fast_jit, jit, run_blocks
-from drlearn.search.beam import beam_scratch, beam_search
+from drlearn.search.beam import beam_scratch, beam_search, user_parts
+from drlearn.search.selection import select_top
 from drlearn.structure.paths import NO_PATH
 
 _BLOCK = 256
@@ -118,54 +119,14 @@ def score_items(x, items, mass, n, vectors, path_weight, scores):
 
 
 @jit
-def _worse(score, item, other_score, other_item):
-    """Whether the first comes after the second: lower score, or on a tie the larger item."""
-    return score < other_score or (score == other_score and item > other_item)
-
-
-@jit
-def _sift(items, scores, start, size):
-    """Restore the heap below `start`; its root is the worst."""
-    item, score = items[start], scores[start]
-    i = start
-    while 2 * i + 1 < size:
-        child = 2 * i + 1
-        if child + 1 < size and _worse(scores[child + 1], items[child + 1], scores[child], items[child]):
-            child += 1
-        if not _worse(scores[child], items[child], score, item):
-            break
-        items[i], scores[i] = items[child], scores[child]
-        i = child
-    items[i], scores[i] = item, score
-
-
-@jit
-def select_top(items, scores, n, top_items, top_scores):
-    """Write the best of `n` scored items, best first, ties by item; return how many there are."""
-    k = min(n, top_items.shape[0])
-    for i in range(k):
-        top_items[i], top_scores[i] = items[i], scores[i]
-    for i in range(k // 2 - 1, -1, -1):
-        _sift(top_items, top_scores, i, k)
-    for i in range(k, n):
-        if _worse(top_scores[0], top_items[0], scores[i], items[i]):
-            top_items[0], top_scores[0] = items[i], scores[i]
-            _sift(top_items, top_scores, 0, k)
-    for last in range(k - 1, 0, -1):  # heap sort: the worst goes to the end
-        top_items[0], top_items[last] = top_items[last], top_items[0]
-        top_scores[0], top_scores[last] = top_scores[last], top_scores[0]
-        _sift(top_items, top_scores, 0, last)
-    return k
-
-
-@jit
 def _retrieve_rows(X, structure, beam_size, scratch, index, catalogue, seen_indptr, seen, top, scores, found):
     """Retrieve for each row of `X`; `found` gets candidates before filters, and after them."""
     codes, log_probs = np.empty(beam_size, np.int64), np.empty(beam_size, np.float32)
     items, mass = np.empty(1024, np.int32), np.empty(1024, np.float32)
     logits = np.empty(1024, np.float32)
+    users = user_parts(X, structure)
     for row in range(X.shape[0]):
-        n_codes = beam_search(X[row], structure, beam_size, scratch, codes, log_probs)
+        n_codes = beam_search(users[row], structure, beam_size, scratch, codes, log_probs)
         items, mass, n = collect_candidates(codes, n_codes, log_probs, index, items, mass)
         found[row, 0] = n
         n = drop_barred(items, mass, n, catalogue.allowed, seen[seen_indptr[row] : seen_indptr[row + 1]])
@@ -173,7 +134,7 @@ def _retrieve_rows(X, structure, beam_size, scratch, index, catalogue, seen_indp
         if logits.shape[0] < n:
             logits = np.empty(items.shape[0], np.float32)
         score_items(X[row], items, mass, n, catalogue.vectors, catalogue.path_weight, logits)
-        k = select_top(items, logits, n, top[row], scores[row])
+        k = select_top(logits, items, n, scores[row], top[row])
         for i in range(k, top.shape[1]):
             top[row, i], scores[row, i] = -1, -np.inf
 
@@ -228,7 +189,7 @@ def _rank_rows(X, codes, index, catalogue, seen_indptr, seen, top, scores, found
         found[row] = n
         logits = np.empty(n, np.float32)
         score_items(X[row], items, mass, n, catalogue.vectors, np.float32(0.0), logits)
-        k = select_top(items, logits, n, top[row], scores[row])
+        k = select_top(logits, items, n, scores[row], top[row])
         for i in range(k, top.shape[1]):
             top[row, i], scores[row, i] = -1, -np.inf
 
@@ -254,7 +215,7 @@ def _top_rows(scores, allowed, seen_indptr, seen, top, top_scores):
             if allowed[item] and scores[row, item] > -np.inf and not (at < stop and seen[at] == item):
                 items[n], kept[n] = item, scores[row, item]
                 n += 1
-        k = select_top(items, kept, n, top[row], top_scores[row])
+        k = select_top(kept, items, n, top_scores[row], top[row])
         for i in range(k, top.shape[1]):
             top[row, i], top_scores[row, i] = -1, -np.inf
 

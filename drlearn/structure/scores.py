@@ -12,7 +12,7 @@ import numpy as np
 
 from drlearn._hashing import EMPTY, find_slot, table_size
 from drlearn._runtime import jit, run_blocks
-from drlearn.search.beam import beam_scratch, beam_search
+from drlearn.search.beam import beam_scratch, beam_search, user_parts
 from drlearn.structure.paths import NO_PATH
 
 _EVENTS_A_BLOCK = 2048
@@ -67,11 +67,12 @@ def _score_items(X, indptr, structure, beam_size, scratch, codes, scores):
     """Score the paths of consecutive items whose events' user vectors are rows of `X` under `indptr`."""
     found_codes = np.empty(beam_size, np.int64)
     found_log_probs = np.empty(beam_size, np.float32)
+    users = user_parts(X, structure)
     for item in range(indptr.shape[0] - 1):
         size = table_size(2 * beam_size)
         keys, sums, n_keys = np.full(size, EMPTY, np.int64), np.zeros(size, np.float32), 0
         for event in range(indptr[item], indptr[item + 1]):
-            found = beam_search(X[event], structure, beam_size, scratch, found_codes, found_log_probs)
+            found = beam_search(users[event], structure, beam_size, scratch, found_codes, found_log_probs)
             while 2 * (n_keys + found) > keys.shape[0]:
                 keys, sums = _grow(keys, sums)
             for i in range(found):
