@@ -98,6 +98,15 @@ def test_union_of_all_paths_is_every_item_with_a_path(world):
     np.testing.assert_allclose(mass[:n], n_own[items[:n]] / n_paths, rtol=1e-5)
 
 
+@pytest.mark.parametrize("space", [12, 1000, 10**6, 2**62])
+def test_every_path_is_found_and_no_other(space):
+    codes = np.unique(np.random.default_rng(8).integers(space, size=60))
+    index = build_path_index(codes[:, None])
+    assert [find_path(index, code) for code in codes] == list(range(len(codes)))
+    others = np.setdiff1d(np.concatenate([codes - 1, codes + 1, [-1, 0, space - 1, 2**62]]), codes)
+    assert all(find_path(index, code) == -1 for code in others)
+
+
 @pytest.mark.parametrize("seen", [[], [0], [2, 7, 29], list(range(30))])
 def test_filters_equal_twin(world, seen):
     items = np.random.default_rng(2).permutation(N_ITEMS)[:20].astype(np.int32)

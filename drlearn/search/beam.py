@@ -18,7 +18,7 @@ _LOG2_E = np.float32(1.4426950408889634)
 # 2**f on [0, 1), minimax polynomial of degree 5: relative error below 3e-7.
 _P0, _P1, _P2 = np.float32(0.99999994), np.float32(0.69315308), np.float32(0.24015361)
 _P3, _P4, _P5 = np.float32(0.055826318), np.float32(0.0089893397), np.float32(0.0018775767)
-_LOST = np.float32(1e-30)
+_ZERO, _LEAST, _MOST = np.float32(0.0), np.float32(1e-30), np.float32(1e30)
 _BLOCK = 256
 _ROWS = 16
 _PRODUCT = 2**16  # multiplications of one matrix product: few enough that BLAS stays on the calling thread
@@ -51,8 +51,7 @@ class BeamScratch(NamedTuple):
 
     hidden: np.ndarray  # (P, H), P prefixes at a time
     logits: np.ndarray  # (P, K)
-    logit_bits: np.ndarray  # (P, K) int32, the same memory
-    mass: np.ndarray  # (P, K), exponentials of the logits over the largest
+    mass: np.ndarray  # (P, K), exponentials of the logits
     power: np.ndarray  # (P, K)
     power_bits: np.ndarray  # (P, K) int32, the same memory
     log_total: np.ndarray  # (P,), log of the sum of a row's exponentials
@@ -74,9 +73,9 @@ def beam_scratch(structure, beam_size):
         )
     rows = min(max(_PRODUCT // (hidden * width), 1), 64)
     f32, i32, block, room = np.float32, np.int32, (rows, width), beam_size + rows * width
-    logits, power = np.empty(block, f32), np.empty(block, f32)
+    power = np.empty(block, f32)
     return BeamScratch(
-        np.empty((rows, hidden), f32), logits, logits.view(i32), np.empty(block, f32), power, power.view(i32),
+        np.empty((rows, hidden), f32), np.empty(block, f32), np.empty(block, f32), power, power.view(i32),
         np.empty(rows, f32), np.empty((2, beam_size, depth), i32), np.empty((2, beam_size), np.int64),
         np.empty((2, beam_size), f32), np.empty(room, f32), np.empty(room, i32), np.empty(beam_size, i32),
     )  # fmt: skip
@@ -114,7 +113,7 @@ def _hidden_units(structure, layer, user, nodes, hidden):
 def _exponentials(logits, top, n, mass, power, power_bits):
     """exp(logits - top); 2**z is put together from its bits so that the loops vectorise."""
     for i in range(n):
-        z = max((logits[i] - top) * _LOG2_E, np.float32(-126.0))
+        z = min(max((logits[i] - top) * _LOG2_E, np.float32(-126.0)), np.float32(126.0))
         whole = np.floor(z)
         f = z - whole
         mass[i] = _P0 + f * (_P1 + f * (_P2 + f * (_P3 + f * (_P4 + f * _P5))))
@@ -124,23 +123,11 @@ def _exponentials(logits, top, n, mass, power, power_bits):
 
 
 @fast_jit
-def _largest(values, bits, n):
-    """Largest of the first n floats; their bits, taken as integers of the same order, vectorise."""
-    largest = np.int32(-0x80000000)
-    for i in range(n):
-        largest = max(largest, bits[i] ^ ((bits[i] >> np.int32(31)) & np.int32(0x7FFFFFFF)))
-    for i in range(n):
-        if bits[i] ^ ((bits[i] >> np.int32(31)) & np.int32(0x7FFFFFFF)) == largest:
-            return values[i]
-    return values[0]
-
-
-@fast_jit
 def _child_logits(structure, layer, user, nodes, scratch):
     """Logits of the K children of each of a few prefixes, and the log of their sum of exponentials.
 
-    One largest logit serves all rows: one long loop costs less than many short ones. A row far below it,
-    whose sum would be lost, is summed again by itself.
+    Exponentials are taken of the logits as they are, in one long loop; only a row whose sum leaves the
+    range of floats is summed again below its largest logit.
     """
     logits, mass, power, power_bits = scratch.logits, scratch.mass, scratch.power, scratch.power_bits
     n, width = nodes.shape[0], logits.shape[1]
@@ -149,20 +136,19 @@ def _child_logits(structure, layer, user, nodes, scratch):
     for p in range(n):
         for k in range(width):
             logits[p, k] += structure.output_bias[layer, k]
-    top = _largest(logits.reshape(-1), scratch.logit_bits.reshape(-1), n * width)
     _exponentials(
-        logits.reshape(-1), top, n * width, mass.reshape(-1), power.reshape(-1), power_bits.reshape(-1)
+        logits.reshape(-1), _ZERO, n * width, mass.reshape(-1), power.reshape(-1), power_bits.reshape(-1)
     )
     for p in range(n):
-        total, above = np.float32(0.0), top
+        total, top = _ZERO, _ZERO
         for k in range(width):
             total += mass[p, k]
-        if total < _LOST:
-            above, total = _largest(logits[p], scratch.logit_bits[p], width), np.float32(0.0)
-            _exponentials(logits[p], above, width, mass[p], power[p], power_bits[p])
+        if not _LEAST < total < _MOST:
+            top, total = logits[p].max(), _ZERO
+            _exponentials(logits[p], top, width, mass[p], power[p], power_bits[p])
             for k in range(width):
                 total += mass[p, k]
-        scratch.log_total[p] = above + np.log(total)
+        scratch.log_total[p] = top + np.log(total)
 
 
 @fast_jit

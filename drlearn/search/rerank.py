@@ -44,9 +44,18 @@ class Catalogue(NamedTuple):
 @jit
 def find_path(index, code):
     """Return the place of a path in a `PathIndex`, -1 where no item lies on it."""
-    place = np.searchsorted(index.codes, code)
-    if place < index.codes.shape[0] and index.codes[place] == code:
-        return place
+    bucket = code >> index.shift
+    if code < 0 or bucket + 1 >= index.directory.shape[0]:
+        return -1
+    place, stop = index.directory[bucket], index.directory[bucket + 1]
+    while place < stop:
+        middle = (place + stop) // 2
+        if index.codes[middle] < code:
+            place = middle + 1
+        elif index.codes[middle] > code:
+            stop = middle
+        else:
+            return middle
     return -1
 
 
@@ -62,9 +71,10 @@ def collect_candidates(codes, n_codes, log_probs, index, items, mass):
         sum of p(c|x) over the item's paths found.
     n : int
     """
-    total = 0
+    total, places = 0, np.empty(n_codes, np.int64)
     for i in range(n_codes):
         place = find_path(index, codes[i])
+        places[i] = place
         if place >= 0:
             total += index.indptr[place + 1] - index.indptr[place]
     if total > items.shape[0]:
@@ -73,7 +83,7 @@ def collect_candidates(codes, n_codes, log_probs, index, items, mass):
     keys, slots = np.full(size, EMPTY, np.int32), np.empty(size, np.int32)
     n = 0
     for i in range(n_codes):
-        place = find_path(index, codes[i])
+        place = places[i]
         if place < 0:
             continue
         probability = np.exp(log_probs[i])

@@ -6,7 +6,7 @@ import numpy as np
 
 from drlearn._runtime import jit
 
-_RANKED = 128
+_RANKED = 256
 _LARGEST = np.int32(0x7FFFFFFF)
 
 
@@ -75,11 +75,17 @@ def sort_best_first(scores, payloads, n, top_scores, top_payloads):
     if n > _RANKED:
         _sort_many(scores, payloads, n, top_scores, top_payloads)
         return
+    room = min(n, top_scores.shape[0])
+    top_payloads[:room] = -1
     for i in range(n):
         score, payload, rank = scores[i], payloads[i], 0
         for j in range(n):
-            rank += (scores[j] > score) | ((scores[j] == score) & (payloads[j] < payload))
-        if rank < top_scores.shape[0]:
+            rank += scores[j] > score
+        while rank < room and top_payloads[rank] >= 0:  # of equal scores the smaller payload goes first
+            if payload < top_payloads[rank]:
+                payload, top_payloads[rank] = top_payloads[rank], payload
+            rank += 1
+        if rank < room:
             top_scores[rank], top_payloads[rank] = score, payload
 
 

@@ -79,11 +79,16 @@ class PathIndex(NamedTuple):
     indptr : ndarray of shape (n_used_paths + 1,), int64
     items : ndarray of shape (n_item_paths,), int32
         Items of each path, ascending.
+    directory : ndarray of shape (n_buckets + 1,), int32
+        Place of the first code of each bucket of ``2**shift`` codes: what a search starts from.
+    shift : int
     """
 
     codes: np.ndarray
     indptr: np.ndarray
     items: np.ndarray
+    directory: np.ndarray
+    shift: int
 
     @property
     def sizes(self):
@@ -105,8 +110,15 @@ def build_path_index(item_paths):
     order = np.lexsort((items, paths))
     codes, counts = np.unique(paths, return_counts=True)
     indptr = np.concatenate([[0], np.cumsum(counts)])
+    n_buckets = (int(codes[-1]) if len(codes) else 0) + 1
+    shift = max(0, (n_buckets // max(1, 2 * len(codes))).bit_length())
+    edges = np.arange((n_buckets >> shift) + 2, dtype=CODE_DTYPE) << shift
     return PathIndex(
-        codes.astype(CODE_DTYPE), indptr.astype(np.int64), items[order].astype(ITEM_DTYPE, copy=False)
+        codes.astype(CODE_DTYPE),
+        indptr.astype(np.int64),
+        items[order].astype(ITEM_DTYPE, copy=False),
+        np.searchsorted(codes, edges).astype(np.int32),
+        shift,
     )
 
 
