@@ -8,7 +8,7 @@ TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 INTERPRETABLE := $(wildcard $(addprefix tests/test_,$(addsuffix .py,\
-	paths windows selection beam scores assignment initialization rerank)))
+	paths windows exponential selection beam scores assignment initialization rerank)))
 
 .PHONY: help setup demo test test-interpreted lint docs bench clean
 .DEFAULT_GOAL := help

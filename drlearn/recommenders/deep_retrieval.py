@@ -294,7 +294,7 @@ class DeepRetrievalRecommender(StructureRetrieval):
                     item_paths[known] = random_paths(len(known), self.n_paths, space, rng)
                 else:
                     vectors = model.export_item_vectors()[known]
-                    item_paths[known] = kmeans_paths(vectors, self.n_paths, space, rng)
+                    item_paths[known] = kmeans_paths(vectors, self.n_paths, space, rng, self._n_threads())
                 targets = PathTargets.of(item_paths, space, self.device)
             with progress_bar(trainer.n_pairs, f"epoch {epoch + 1}", self.verbose) as bar:
                 losses = trainer.epoch(epoch, targets, bar.update)

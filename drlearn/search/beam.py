@@ -11,14 +11,11 @@ from typing import NamedTuple
 
 import numpy as np
 
+from drlearn._exponential import exponentials
 from drlearn._runtime import even_bounds, fast_jit, run_blocks
 from drlearn.search.selection import keep_best, sort_best_first
 
-_LOG2_E = np.float32(1.4426950408889634)
-# 2**f on [0, 1), minimax polynomial of degree 5: relative error below 3e-7.
-_P0, _P1, _P2 = np.float32(0.99999994), np.float32(0.69315308), np.float32(0.24015361)
-_P3, _P4, _P5 = np.float32(0.055826318), np.float32(0.0089893397), np.float32(0.0018775767)
-_ZERO, _LEAST, _MOST = np.float32(0.0), np.float32(1e-30), np.float32(1e30)
+_ZERO, _LEAST, _MOST = np.float32(0.0), np.float32(1e-25), np.float32(1e25)
 _BLOCK = 256
 _ROWS = 16
 _PRODUCT = 2**16  # multiplications of one matrix product: few enough that BLAS stays on the calling thread
@@ -110,19 +107,6 @@ def _hidden_units(structure, layer, user, nodes, hidden):
 
 
 @fast_jit
-def _exponentials(logits, top, n, mass, power, power_bits):
-    """exp(logits - top); 2**z is put together from its bits so that the loops vectorise."""
-    for i in range(n):
-        z = min(max((logits[i] - top) * _LOG2_E, np.float32(-126.0)), np.float32(126.0))
-        whole = np.floor(z)
-        f = z - whole
-        mass[i] = _P0 + f * (_P1 + f * (_P2 + f * (_P3 + f * (_P4 + f * _P5))))
-        power_bits[i] = (np.int32(whole) + np.int32(127)) << np.int32(23)
-    for i in range(n):
-        mass[i] *= power[i]
-
-
-@fast_jit
 def _child_logits(structure, layer, user, nodes, scratch):
     """Logits of the K children of each of a few prefixes, and the log of their sum of exponentials.
 
@@ -136,8 +120,8 @@ def _child_logits(structure, layer, user, nodes, scratch):
     for p in range(n):
         for k in range(width):
             logits[p, k] += structure.output_bias[layer, k]
-    _exponentials(
-        logits.reshape(-1), _ZERO, n * width, mass.reshape(-1), power.reshape(-1), power_bits.reshape(-1)
+    exponentials(
+        logits.reshape(-1), _ZERO, 1.0, n * width, mass.reshape(-1), power.reshape(-1), power_bits.reshape(-1)
     )
     for p in range(n):
         total, top = _ZERO, _ZERO
@@ -145,7 +129,7 @@ def _child_logits(structure, layer, user, nodes, scratch):
             total += mass[p, k]
         if not _LEAST < total < _MOST:
             top, total = logits[p].max(), _ZERO
-            _exponentials(logits[p], top, width, mass[p], power[p], power_bits[p])
+            exponentials(logits[p], top, 1.0, width, mass[p], power[p], power_bits[p])
             for k in range(width):
                 total += mass[p, k]
         scratch.log_total[p] = top + np.log(total)

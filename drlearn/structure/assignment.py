@@ -11,35 +11,35 @@ import numpy as np
 from drlearn._runtime import jit
 from drlearn.structure.paths import NO_PATH
 
-
-@jit
-def _penalty_step(size, degree):
-    """f(size + 1) - f(size): what one more item on a path costs."""
-    return ((size + 1.0) ** degree - float(size) ** degree) / degree
+_DENSE = 2**24
 
 
 @jit
-def _best_candidate(scores, columns, sizes, chosen, n_chosen, total, n_events, alpha, degree):
-    """Return the candidate with the largest gain among those not chosen yet, -1 where there is none."""
-    best, best_gain = -1, -np.inf
+def _best_candidate(scores, columns, sizes, chosen, n_chosen, total, n_events, costs):
+    """Return the candidate with the largest gain among those not chosen yet, -1 where there is none.
+
+    Candidates come with falling scores, and none costs less than an empty path: once even that could
+    not lift one above the best so far, the rest need no look.
+    """
+    best, best_gain, least = -1, -np.inf, 0.0
     base = np.log(total) if total > 0 else 0.0
     for i in range(scores.shape[0]):
-        if columns[i] < 0 or scores[i] <= 0:
+        if columns[i] < 0 or scores[i] <= 0 or scores[i] + total < least:
             break
         taken = False
         for j in range(n_chosen):
             taken = taken or chosen[j] == columns[i]
         if taken:
             continue
-        gain = n_events * (np.log(scores[i] + total) - base)
-        gain -= alpha * _penalty_step(sizes[columns[i]], degree)
+        gain = n_events * (np.log(scores[i] + total) - base) - costs[sizes[columns[i]]]
         if gain > best_gain:
             best, best_gain = i, gain
+            least = np.exp(base + (gain + costs[0]) / n_events) * (1 - 1e-9)
     return best
 
 
 @jit
-def _sweep(paths, columns, scores, sizes, n_events, alpha, degree):
+def _sweep(paths, columns, scores, sizes, n_events, costs):
     """Visit every item once; `paths` and `sizes` change in place; return the number of changed paths."""
     moved = 0
     for item in range(paths.shape[0]):
@@ -49,7 +49,7 @@ def _sweep(paths, columns, scores, sizes, n_events, alpha, degree):
             if old >= 0:
                 sizes[old] -= 1
             best = _best_candidate(
-                scores[item], columns[item], sizes, paths[item], j, total, n_events[item], alpha, degree
+                scores[item], columns[item], sizes, paths[item], j, total, n_events[item], costs
             )
             paths[item, j] = -1
             if best >= 0:
@@ -88,21 +88,44 @@ def assign_paths(table, item_paths, n_events, *, alpha, penalty_degree=4, n_swee
         Codes after the step. An item without candidates keeps its paths; one with fewer than J
         candidates has `NO_PATH` in the places left.
     """
-    kept = table.scores[:, 0] <= 0
-    codes = np.unique(np.concatenate([table.codes.ravel(), item_paths.ravel()]))
-    offset = int(codes[0] == NO_PATH)
-    columns = (np.searchsorted(codes, table.codes) - offset).astype(np.int32)
-    paths = (np.searchsorted(codes, item_paths) - offset).astype(np.int32)
-    codes = codes[offset:]
-    sizes = np.bincount(paths[paths >= 0], minlength=len(codes))
-    moving = np.flatnonzero(~kept)
-    moving_paths = paths[moving]
-    rows = (columns[moving], table.scores[moving], sizes, np.asarray(n_events, np.float64)[moving])
+    moving = np.flatnonzero(table.scores[:, 0] > 0)
+    codes, columns, paths = _columns(table.codes, item_paths)
+    sizes = np.bincount(paths[paths >= 0], minlength=1 + max(int(columns.max()), int(paths.max())))
+    sizes = sizes.astype(np.int32)
+    # One more item on a path of n: alpha (f(n + 1) - f(n)). No path can hold more than all items.
+    penalties = np.arange(len(item_paths) + 2, dtype=np.float64) ** penalty_degree / penalty_degree
+    costs = float(alpha) * np.diff(penalties)
+    whole = len(moving) == len(item_paths)
+    rows = slice(None) if whole else moving  # a copy of all would be large
+    moving_paths = paths[rows]
+    arrays = (columns[rows], table.scores[rows], sizes, np.asarray(n_events, np.float64)[rows], costs)
     for _ in range(n_sweeps):
-        if _sweep(moving_paths, *rows, float(alpha), float(penalty_degree)) == 0:
+        if _sweep(moving_paths, *arrays) == 0:
             break
-    paths[moving] = moving_paths
-    return np.where(paths >= 0, codes[np.maximum(paths, 0)], NO_PATH)
+    paths[rows] = moving_paths
+    return paths if codes is None else np.where(paths >= 0, codes[np.maximum(paths, 0)], NO_PATH)
+
+
+def _columns(table_codes, item_paths):
+    """Number the paths that occur: by their codes, or where those are too many for an array, closely.
+
+    Returns
+    -------
+    codes : ndarray or None
+        Code of each number; None where it is the number itself.
+    columns, paths : ndarrays
+        `table_codes` and a copy of `item_paths` in these numbers.
+    """
+    if max(int(table_codes.max()), int(item_paths.max())) < max(_DENSE, 4 * item_paths.size):
+        return None, table_codes, item_paths.copy()
+    codes = np.unique(np.concatenate([table_codes.ravel(), item_paths.ravel()]))
+    codes = codes[int(codes[0] == NO_PATH) :]
+    numbers = (np.searchsorted(codes, a) for a in (table_codes, item_paths))
+    columns, paths = (
+        np.where(a == NO_PATH, -1, n).astype(np.int32)
+        for a, n in zip((table_codes, item_paths), numbers, strict=True)
+    )
+    return codes, columns, paths
 
 
 def automatic_alpha(n_events, n_paths, n_total_paths, penalty_degree=4, size=3):

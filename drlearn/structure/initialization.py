@@ -6,6 +6,8 @@ import numpy as np
 from sklearn.cluster import KMeans
 from threadpoolctl import threadpool_limits
 
+from drlearn._runtime import even_bounds, run_blocks
+
 _SAMPLE_A_CENTRE = 256
 _CHUNK = 4096
 
@@ -56,15 +58,17 @@ def _nearest_paths(vectors, books, n_paths, space):
         distance = ((rest**2).sum(-1, keepdims=True) - 2 * rest @ safe.T) + (safe**2).sum(-1)  # (n, b, K)
         distance[..., ~finite] = np.inf
         flat = distance.reshape(n, -1)
-        best = np.argsort(flat, axis=1, kind="stable")[:, :beam]
-        parent, node = np.divmod(best, space.width)
+        best = np.argpartition(flat, min(beam, flat.shape[1]) - 1, axis=1)[:, :beam]
+        best.sort(axis=1)  # ties go to the first
+        order = np.argsort(np.take_along_axis(flat, best, axis=1), axis=1, kind="stable")
+        parent, node = np.divmod(np.take_along_axis(best, order, axis=1), space.width)
         rows = np.arange(n)[:, None]
         rest = rest[rows, parent] - safe[node]
         codes = codes[rows, parent] * space.width + node
     return codes[:, :n_paths]
 
 
-def kmeans_paths(vectors, n_paths, space, rng):
+def kmeans_paths(vectors, n_paths, space, rng, n_threads=1):
     """Return first paths by residual k-means: items with close vectors share nodes.
 
     Layer d's nodes are the centres of a k-means of what is left of the vectors after the centres
@@ -77,6 +81,7 @@ def kmeans_paths(vectors, n_paths, space, rng):
         J.
     space : PathSpace
     rng : numpy.random.Generator
+    n_threads : int, default=1
 
     Returns
     -------
@@ -86,8 +91,9 @@ def kmeans_paths(vectors, n_paths, space, rng):
     # One thread: k-means adds up centres in the order in which threads finish.
     with threadpool_limits(1):
         books = _codebooks(vectors, space, rng)
-        parts = [
-            _nearest_paths(vectors[i : i + _CHUNK], books, n_paths, space)
-            for i in range(0, len(vectors), _CHUNK)
-        ]
+        parts = run_blocks(
+            lambda start, stop: _nearest_paths(vectors[start:stop], books, n_paths, space),
+            even_bounds(len(vectors), _CHUNK),
+            n_threads,
+        )
     return np.concatenate(parts)

@@ -6,13 +6,14 @@ import contextlib
 
 import numpy as np
 import torch
+from threadpoolctl import threadpool_limits
 from torch import nn
 from torch.nn import functional as F
 
 from drlearn.search.beam import StructureArrays
+from drlearn.structure.recurrence import GRU
 
 LOGIT_SCALE = 16.0
-_CHUNK = 256
 
 
 class GRUEncoder(nn.Module):
@@ -20,11 +21,11 @@ class GRUEncoder(nn.Module):
 
     def __init__(self, dim):
         super().__init__()
-        self.gru = nn.GRU(dim, dim, batch_first=True)
+        self.gru = GRU(dim)
 
     def forward(self, events):  # (B, T, dim) -> (B, T, dim)
         """Return the user vector after each event."""
-        return self.gru(events)[0]
+        return self.gru(events)
 
 
 class MeanEncoder(nn.Module):
@@ -45,13 +46,13 @@ class MixedEncoder(nn.Module):
 
     def __init__(self, dim):
         super().__init__()
-        self.gru = nn.GRU(dim, dim, batch_first=True)
+        self.gru = GRU(dim)
         self.gates = nn.Parameter(torch.ones(3))
         self.mix = nn.Linear(3 * dim, dim)
 
     def forward(self, events):  # (B, T, dim) -> (B, T, dim)
         """Return the user vector after each event."""
-        parts = (self.gru(events)[0], _root_mean(events), events)  # 3 x (B, T, dim)
+        parts = (self.gru(events), _root_mean(events), events)  # 3 x (B, T, dim)
         gated = sum(gate * part for gate, part in zip(self.gates, parts, strict=True))
         return gated + self.mix(torch.cat(parts, dim=-1))
 
@@ -104,49 +105,6 @@ class SoftmaxModel(nn.Module):
     def export_item_vectors(self):
         """Return the scaled item vectors as an (n_items, dim) float32 array."""
         return self.scaled(self.item_table).cpu().numpy().copy()
-
-
-class SampledSoftmax(torch.autograd.Function):
-    """Summed cross-entropy of the targets' logits against shared negatives.
-
-    Loss and gradients come from one pass over small chunks of events, so that the matrix of
-    logits never leaves the cache.
-    """
-
-    @staticmethod
-    def forward(ctx, x, items, offset, positive, own_row, own_column):
-        """Return the loss of x (E, dim) and target logits (E,) against items (N, dim) with offsets (N,).
-
-        `own_row` (ascending) and `own_column` are the places where a negative is the event's target.
-        """
-        grad_x, grad_items, grad_positive = (
-            torch.empty_like(x),
-            torch.zeros_like(items),
-            torch.empty_like(positive),
-        )
-        loss, starts = x.new_zeros(()), torch.arange(0, len(x) + _CHUNK, _CHUNK, device=x.device)
-        cuts = torch.searchsorted(own_row, starts)
-        for i, start in enumerate(range(0, len(x), _CHUNK)):
-            rows, own = slice(start, start + _CHUNK), slice(cuts[i], cuts[i + 1])
-            shares = torch.addmm(offset, x[rows], items.T)  # (C, N)
-            shares[own_row[own] - start, own_column[own]] = -torch.inf
-            top = torch.maximum(shares.amax(dim=1), positive[rows])  # (C,)
-            shares.sub_(top[:, None]).exp_()
-            own_share = (positive[rows] - top).exp_()  # (C,)
-            total = shares.sum(dim=1) + own_share  # (C,)
-            loss += (total.log() + top - positive[rows]).sum()
-            shares.div_(total[:, None])
-            torch.mm(shares, items, out=grad_x[rows])
-            grad_items.addmm_(shares.T, x[rows])
-            grad_positive[rows] = own_share / total - 1
-        ctx.save_for_backward(grad_x, grad_items, grad_positive)
-        return loss
-
-    @staticmethod
-    def backward(ctx, grad):
-        """Scale the gradients found on the way."""
-        grad_x, grad_items, grad_positive = ctx.saved_tensors
-        return grad * grad_x, grad * grad_items, None, grad * grad_positive, None, None
 
 
 class StructureModel(nn.Module):
@@ -204,11 +162,11 @@ class StructureModel(nn.Module):
 
 @contextlib.contextmanager
 def torch_session(seed=None):
-    """Run torch on one thread and, with a seed, on a random state of its own; then restore both."""
+    """Run torch and BLAS on one thread, with a seed on a random state of torch's own; then restore all."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        with torch.random.fork_rng(devices=[], enabled=seed is not None):
+        with threadpool_limits(1, "blas"), torch.random.fork_rng(devices=[], enabled=seed is not None):
             if seed is not None:
                 torch.manual_seed(seed)
             yield
