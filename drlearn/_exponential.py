@@ -42,7 +42,7 @@ def exponentials(x, shift, scale, n, out, power, power_bits):
 
 @fast_jit
 def largest(bits, n):
-    """Return the largest of n floats, given as their bits: mapped to integers of that order, they vectorise."""
+    """Return the largest of n floats, by their bits: as integers of that order they vectorise."""
     order = np.int32(-0x80000000)
     for i in range(n):
         order = max(order, bits[i] ^ ((bits[i] >> np.int32(31)) & np.int32(0x7FFFFFFF)))

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from drlearn.search.rerank import Catalogue, retrieve
-from drlearn.structure.paths import NO_PATH, build_path_index
+from drlearn.structure.paths import NO_PATH
 
 PROBE_USERS = 1024
 _PROBE_BEAM, _PROBE_K = 25, 10
@@ -39,18 +39,17 @@ class Probe(NamedTuple):
     allowed: np.ndarray
     n_threads: int
 
-    def retrieve(self, structure, item_paths, beam_size):
+    def retrieve(self, structure, item_paths, index, beam_size):
         """Return what `drlearn.search.rerank.retrieve` gives the probed users."""
         catalogue = Catalogue(self.item_vectors, item_paths, self.allowed, 0.0)
-        index = build_path_index(item_paths)
         k = min(_PROBE_K, len(self.allowed))
         return retrieve(self.vectors, structure, beam_size, index, catalogue, self.seen, k, self.n_threads)
 
 
-def structure_row(probe, structure, item_paths, space, counts):
+def structure_row(probe, structure, item_paths, index, space, counts):
     """Return a round's facts about the structure, for `history_`."""
-    sizes = build_path_index(item_paths).sizes
-    top, _, _ = probe.retrieve(structure, item_paths, min(_PROBE_BEAM, space.size))
+    sizes = index.sizes
+    top, _, _ = probe.retrieve(structure, item_paths, index, min(_PROBE_BEAM, space.size))
     return {
         "mean_path_size": float(sizes.mean()),
         "max_path_size": int(sizes.max()),
@@ -88,11 +87,11 @@ def _recall(top, indptr, items):
     return float(np.mean(hits)) if hits else None
 
 
-def beam_curve(probe, structure, item_paths, space):
+def beam_curve(probe, structure, item_paths, index, space):
     """Measure what a beam brings: an (n, 2) array of beam sizes and mean candidates a user."""
     n_items, rows, beam = int(probe.allowed.sum()), [], 1
     while True:
-        found = probe.retrieve(structure, item_paths, beam)[2]
+        found = probe.retrieve(structure, item_paths, index, beam)[2]
         rows.append((beam, found[:, 0].mean()))
         if beam >= min(space.size, 4096) or rows[-1][1] > 0.9 * n_items:
             return np.array(rows)

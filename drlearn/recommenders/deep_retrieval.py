@@ -14,7 +14,7 @@ from drlearn.recommenders._retrieval import StructureRetrieval
 from drlearn.structure.paths import NO_PATH, PathSpace, automatic_width, build_path_index
 
 EPOCHS_TOGETHER = 2
-M_STEP_BEAM = 100
+M_STEP_BEAM = 50
 M_STEP_EVENTS = 256
 STRUCTURE_BATCH = 2048
 
@@ -222,7 +222,6 @@ class DeepRetrievalRecommender(StructureRetrieval):
     def _expectation_maximization(self, X, counts, space, seed, shards):
         """The paper's training: all together first, then EM over a frozen softmax (section 3)."""
         from drlearn.recommenders import _diagnostics
-        from drlearn.structure.assignment import assign_paths, automatic_alpha
         from drlearn.structure.training import StructureTrainer, encode_pairs
 
         history, started = TrainingHistory(verbose=self.verbose), time.perf_counter()
@@ -230,49 +229,41 @@ class DeepRetrievalRecommender(StructureRetrieval):
         model, structure, item_paths, losses = self._train_together(X, counts, space, seed, shards)
         users, items = encode_pairs(model, X, self.history_length, self.repeats, shards)
         probe = self._probe(X, validation, model, counts, seed, shards)
-        row = _diagnostics.structure_row(probe, structure.export(), item_paths, space, counts)
-        history.record(
-            round=0, softmax_loss=losses[0], structure_loss=losses[1], moved=None, **row,
-            seconds_e=time.perf_counter() - started, seconds_m=0.0,
-        )  # fmt: skip
-
-        alpha = self.alpha
-        if alpha == "auto":
-            alpha = automatic_alpha(counts, self.n_paths, space.size, self.penalty_degree)
-        n_events = np.bincount(items, minlength=X.n_items)
-        batch_size = min(self._batch_size(X), STRUCTURE_BATCH)
+        batch_size, alpha = min(self._batch_size(X), STRUCTURE_BATCH), self._alpha(counts, space)
         trainer = StructureTrainer(structure, users, items, batch_size=batch_size, seed=seed, shards=shards)
-        for iteration in range(1, self.max_iter + 1):
-            started, before = time.perf_counter(), item_paths
-            path_scores = self._score(
-                users,
-                items,
-                X.n_items,
-                structure,
-                space,
-                stream(seed, 5, iteration),
-                f"round {iteration}, M-step",
-            )
-            item_paths = assign_paths(
-                path_scores, item_paths, n_events, alpha=alpha, penalty_degree=self.penalty_degree
-            )
-            seconds_m, started = time.perf_counter() - started, time.perf_counter()
-            loss = self._fit_structure(trainer, item_paths, space, iteration)
-            row = _diagnostics.structure_row(probe, structure.export(), item_paths, space, counts)
+        (softmax_loss, loss), moved, seconds_m = losses, None, 0.0
+        network = structure.export()
+        for iteration in range(self.max_iter + 1):
+            if iteration > 0:
+                before, started = item_paths, time.perf_counter()
+                path_scores, item_paths = self._maximize(
+                    users, items, network, before, space, alpha, stream(seed, 5, iteration), iteration
+                )
+                moved = _diagnostics.share_moved(before, item_paths)
+                seconds_m, started = time.perf_counter() - started, time.perf_counter()
+                loss = self._fit_structure(trainer, item_paths, space, iteration)
+                network = structure.export()
+            index = build_path_index(item_paths)
+            row = _diagnostics.structure_row(probe, network, item_paths, index, space, counts)
             history.record(
-                round=iteration, softmax_loss=losses[0], structure_loss=loss,
-                moved=_diagnostics.share_moved(before, item_paths), **row,
+                round=iteration, softmax_loss=softmax_loss, structure_loss=loss, moved=moved, **row,
                 seconds_e=time.perf_counter() - started, seconds_m=seconds_m,
             )  # fmt: skip
         _diagnostics.warn_if_collapsed(row, np.count_nonzero(counts), alpha)
-        index = build_path_index(item_paths)
         return {
             "softmax_model_": model, "item_vectors_": probe.item_vectors, "structure_model_": structure,
-            "structure_": structure.export(), "path_space_": space, "item_paths_": item_paths,
-            "path_index_": index, "path_sizes_": index.sizes, "path_scores_": path_scores, "alpha_": alpha,
-            "beam_curve_": _diagnostics.beam_curve(probe, structure.export(), item_paths, space),
+            "structure_": network, "path_space_": space, "item_paths_": item_paths, "path_index_": index,
+            "path_sizes_": index.sizes, "path_scores_": path_scores, "alpha_": alpha,
+            "beam_curve_": _diagnostics.beam_curve(probe, network, item_paths, index, space),
             "history_": history, "n_iter_": self.max_iter,
         }  # fmt: skip
+
+    def _alpha(self, counts, space):
+        from drlearn.structure.assignment import automatic_alpha
+
+        if self.alpha != "auto":
+            return self.alpha
+        return automatic_alpha(counts, self.n_paths, space.size, self.penalty_degree)
 
     def _train_together(self, X, counts, space, seed, shards):
         """Train encoder, softmax and, once items have paths, the structure; return paths and losses too."""
@@ -300,22 +291,22 @@ class DeepRetrievalRecommender(StructureRetrieval):
                 losses = trainer.epoch(epoch, targets, bar.update)
         return model, structure, item_paths, losses
 
-    def _score(self, users, items, n_items, structure, space, rng, title):
-        """First half of the M-step: every item's scores from beams over its events, or a sample of many."""
+    def _maximize(self, users, items, network, item_paths, space, alpha, rng, iteration):
+        """M-step: score the paths of every item by its events' beams, then assign (section 3)."""
+        from drlearn.structure.assignment import assign_paths
         from drlearn.structure.scores import sample_events, score_paths
 
-        chosen = sample_events(items, n_items, M_STEP_EVENTS, rng)
-        with progress_bar(len(chosen), title, self.verbose) as bar:
-            return score_paths(
-                users[chosen],
-                items[chosen],
-                n_items,
-                structure.export(),
-                beam_size=min(M_STEP_BEAM, space.size),
-                n_paths=self.n_candidate_paths,
-                n_threads=self._n_threads(),
+        n_events = np.bincount(items, minlength=len(item_paths))
+        chosen = sample_events(items, len(item_paths), M_STEP_EVENTS, rng)
+        with progress_bar(len(chosen), f"round {iteration}, M-step", self.verbose) as bar:
+            path_scores = score_paths(
+                users, items, len(item_paths), network, beam_size=min(M_STEP_BEAM, space.size),
+                n_paths=self.n_candidate_paths, events=chosen, n_threads=self._n_threads(),
                 progress=bar.update,
-            )
+            )  # fmt: skip
+        return path_scores, assign_paths(
+            path_scores, item_paths, n_events, alpha=alpha, penalty_degree=self.penalty_degree
+        )
 
     def _fit_structure(self, trainer, item_paths, space, iteration):
         """E-step: fit the network to the paths, the softmax frozen; return the last epoch's loss."""

@@ -101,7 +101,7 @@ def sample_events(items, n_items, max_events, rng):
     return np.sort(order[rank < max_events])
 
 
-def score_paths(X, items, n_items, structure, *, beam_size, n_paths, n_threads=1, progress=None):
+def score_paths(X, items, n_items, structure, *, beam_size, n_paths, events=None, n_threads=1, progress=None):
     """Score every item's paths from beams over its events.
 
     Parameters
@@ -116,6 +116,8 @@ def score_paths(X, items, n_items, structure, *, beam_size, n_paths, n_threads=1
         B, paths looked at per event.
     n_paths : int
         S, paths kept per item.
+    events : ndarray of int, default=None
+        Places of the events to score by, such as those of `sample_events`; None takes all.
     n_threads : int, default=1
     progress : callable, default=None
         Called with the number of events done, from any thread.
@@ -124,7 +126,9 @@ def score_paths(X, items, n_items, structure, *, beam_size, n_paths, n_threads=1
     -------
     ScoreTable
     """
-    order = np.argsort(items, kind="stable")
+    events = np.arange(len(items)) if events is None else events
+    order = events[np.argsort(items[events], kind="stable")]
+    items = items[order]
     indptr = np.concatenate([[0], np.cumsum(np.bincount(items, minlength=n_items))])
     table = ScoreTable(np.empty((n_items, n_paths), np.int64), np.empty((n_items, n_paths), np.float32))
 
