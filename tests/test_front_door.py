@@ -34,6 +34,7 @@ ROOMS = [  # a module may import those above it
     "search",
     "search.selection",
     "search.beam",
+    "search.encoder",
     "structure.recurrence",
     "structure.sampled_softmax",
     "structure.model",

@@ -106,6 +106,8 @@ class DeepRetrievalRecommender(StructureRetrieval):
     structure_ : StructureArrays
         The network as plain arrays.
     structure_model_, softmax_model_ : torch.nn.Module
+    encoder_ : EncoderArrays or None
+        The encoder as plain arrays; None for a caller's own, which serves through torch.
     item_vectors_ : ndarray of shape (n_items, embedding_dim), float32
         Inner products with the user vectors of `transform` are the softmax's logits.
     beam_curve_ : ndarray of shape (n, 2)
@@ -222,6 +224,7 @@ class DeepRetrievalRecommender(StructureRetrieval):
     def _expectation_maximization(self, X, counts, space, seed, shards):
         """The paper's training: all together first, then EM over a frozen softmax (section 3)."""
         from drlearn.recommenders import _diagnostics
+        from drlearn.structure.model import export_encoder
         from drlearn.structure.training import StructureTrainer, encode_pairs
 
         history, started = TrainingHistory(verbose=self.verbose), time.perf_counter()
@@ -251,7 +254,8 @@ class DeepRetrievalRecommender(StructureRetrieval):
             )  # fmt: skip
         _diagnostics.warn_if_collapsed(row, np.count_nonzero(counts), alpha)
         return {
-            "softmax_model_": model, "item_vectors_": probe.item_vectors, "structure_model_": structure,
+            "softmax_model_": model.cpu(), "encoder_": export_encoder(model.encoder),
+            "item_vectors_": probe.item_vectors, "structure_model_": structure.cpu(),
             "structure_": network, "path_space_": space, "item_paths_": item_paths, "path_index_": index,
             "path_sizes_": index.sizes, "path_scores_": path_scores, "alpha_": alpha,
             "beam_curve_": _diagnostics.beam_curve(probe, network, item_paths, index, space),

@@ -131,11 +131,18 @@ class SoftmaxBase(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseRecomme
         return self._encode(self._histories(X))
 
     def _encode(self, X):
-        from drlearn.structure.model import torch_session
-        from drlearn.structure.training import Shards, encode_rows
+        if self.encoder_ is None:  # a caller's own
+            from drlearn.structure.model import torch_session
+            from drlearn.structure.training import Shards, encode_rows
 
-        with torch_session(), Shards(self._n_threads()) as shards:
-            return encode_rows(self.softmax_model_, X, self.history_length, shards)
+            with torch_session(), Shards(self._n_threads()) as shards:
+                return encode_rows(self.softmax_model_, X, self.history_length, shards)
+        from drlearn.search.encoder import encode_histories
+        from drlearn.structure.windows import last_windows
+
+        table = self.softmax_model_.item_table.detach().numpy()
+        windows = last_windows(X.indptr, self.history_length)
+        return encode_histories(X.items, *windows, table, self.encoder_, self._n_threads())
 
     @property
     def _n_features_out(self):
@@ -228,6 +235,8 @@ class SoftmaxRecommender(SoftmaxBase):
     item_vectors_ : ndarray of shape (n_items, embedding_dim), float32
         Inner products with the user vectors of `transform` are the logits.
     softmax_model_ : torch.nn.Module
+    encoder_ : EncoderArrays or None
+        The encoder as plain arrays; None for a caller's own, which serves through torch.
     history_ : list of dict
         One row an epoch: softmax_loss, seconds.
     item_counts_ : ndarray of shape (n_items,)
@@ -264,7 +273,7 @@ class SoftmaxRecommender(SoftmaxBase):
         self.verbose = verbose
 
     def _fit(self, X):
-        from drlearn.structure.model import torch_session
+        from drlearn.structure.model import export_encoder, torch_session
         from drlearn.structure.training import Shards
 
         self._check_pairs(X)
@@ -277,8 +286,11 @@ class SoftmaxRecommender(SoftmaxBase):
                 with progress_bar(trainer.n_pairs, f"epoch {epoch + 1}", self.verbose) as bar:
                     loss, _ = trainer.epoch(epoch, progress=bar.update)
                 history.record(epoch=epoch + 1, softmax_loss=loss, seconds=time.perf_counter() - started)
-            vectors = model.export_item_vectors()
-        return {"softmax_model_": model, "item_vectors_": vectors, "history_": history}
+            vectors = model.cpu().export_item_vectors()
+        return {
+            "softmax_model_": model, "encoder_": export_encoder(model.encoder), "item_vectors_": vectors,
+            "history_": history,
+        }  # fmt: skip
 
     def _rank(self, X, k, allowed, seen):
         return *self._scan(self._encode(X), self.item_vectors_, k, allowed, seen), None

@@ -11,6 +11,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from drlearn.search.beam import StructureArrays
+from drlearn.search.encoder import EncoderArrays
 from drlearn.structure.recurrence import GRU
 
 LOGIT_SCALE = 16.0
@@ -63,6 +64,30 @@ def _root_mean(events):  # (B, T, dim) -> (B, T, dim)
 
 
 ENCODERS = {"mixed": MixedEncoder, "gru": GRUEncoder, "mean": MeanEncoder}
+
+
+@torch.no_grad()
+def export_encoder(encoder):
+    """Return a built-in encoder as `EncoderArrays`, None for a caller's own."""
+    if type(encoder) not in ENCODERS.values():
+        return None
+    gru, like = getattr(encoder, "gru", None), next(encoder.parameters())
+    dim = like.shape[-1] if gru is None else gru.hidden_size
+    eye, mix_bias = torch.eye(dim, device=like.device), like.new_zeros(dim)
+    square = like.new_zeros(3, dim, dim)
+    split = (square, like.new_zeros(3, dim), square, mix_bias) if gru is None else gru.split()
+    if isinstance(encoder, GRUEncoder):
+        gates, maps = like.new_tensor([1.0, 0.0, 0.0]), square
+    elif isinstance(encoder, MeanEncoder):
+        gates, mix_bias = like.new_tensor([0.0, 1.0, 0.0]), encoder.mix.bias
+        maps = torch.stack([square[0], encoder.mix.weight.T, square[0]])
+    else:
+        gates, mix_bias = encoder.gates, encoder.mix.bias
+        maps = encoder.mix.weight.T.reshape(3, dim, dim)
+    mix = gates[:, None, None] * eye + maps  # (3, dim, dim)
+    weight, bias, recurrent, candidate = split
+    arrays = (weight.transpose(1, 2), bias, recurrent.transpose(1, 2), candidate, mix, mix_bias)
+    return EncoderArrays(gru is not None, *(np.ascontiguousarray(a.cpu().numpy()).copy() for a in arrays))
 
 
 class SoftmaxModel(nn.Module):

@@ -1,0 +1,57 @@
+import numpy as np
+import pytest
+import torch
+
+from drlearn.search import encoder as encoder_room
+from drlearn.search.encoder import encode_histories
+from drlearn.structure.model import ENCODERS, SoftmaxModel, export_encoder, torch_session
+from drlearn.structure.training import Shards, encode_rows
+
+DIM, N_ITEMS = 6, 30
+
+
+class Rows:
+    """What `encode_rows` reads of Interactions."""
+
+    def __init__(self, rng, lengths):
+        self.indptr = np.concatenate([[0], np.cumsum(lengths)])
+        self.items = rng.integers(N_ITEMS, size=self.indptr[-1]).astype(np.int32)
+
+
+def trained(kind, seed=0):
+    """A model whose parameters are anything but what they start as."""
+    generator = torch.Generator().manual_seed(seed)
+    model = SoftmaxModel(N_ITEMS, DIM, kind)
+    for parameter in model.parameters():
+        parameter.data = torch.randn(parameter.shape, generator=generator)
+    return model
+
+
+def encoded(model, X, n_threads=1):
+    first, length = X.indptr[:-1], np.diff(X.indptr)
+    table = model.item_table.detach().numpy()
+    return encode_histories(X.items, first, length, table, export_encoder(model.encoder), n_threads)
+
+
+@pytest.mark.parametrize("lengths", [[1], [5, 0, 3, 12, 1, 5], [0, 0], [7] * 70 + [2] * 70])
+@pytest.mark.parametrize("kind", ENCODERS)
+def test_serving_kernel_equals_the_trained_encoder(kind, lengths):
+    X, model = Rows(np.random.default_rng(0), lengths), trained(kind)
+    with torch_session(), Shards(1) as shards:
+        wanted = encode_rows(model, X, 100, shards)
+    found = encoded(model, X)
+    assert (found.shape, found.dtype) == ((len(lengths), DIM), np.float32)
+    np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-5)
+
+
+def test_vectors_do_not_depend_on_threads_or_the_other_rows(monkeypatch):
+    lengths = np.random.default_rng(1).integers(0, 9, size=50)
+    X, model = Rows(np.random.default_rng(0), lengths), trained("mixed")
+    wanted = encoded(model, X)
+    monkeypatch.setattr(encoder_room, "_ROWS", 4)
+    np.testing.assert_array_equal(encoded(model, X, 3), encoded(model, X, 1))
+    np.testing.assert_allclose(encoded(model, X), wanted, rtol=1e-5, atol=1e-6)
+
+
+def test_a_callers_own_encoder_has_no_arrays():
+    assert export_encoder(torch.nn.Identity()) is None
