@@ -78,7 +78,8 @@ class RaggedRows:
             row = int(key) % len(self)
             return self.item_vocabulary.decode(self.items[self.indptr[row] : self.indptr[row + 1]])
         rows = _row_numbers(key, len(self))
-        return self._gather(self.indptr[:-1][rows], self.lengths[rows], self.user_ids[rows])
+        starts = self.indptr[rows]
+        return self._gather(starts, self.indptr[rows + 1] - starts, self.user_ids[rows])
 
     def _gather(self, starts: np.ndarray, lengths: np.ndarray, user_ids: np.ndarray) -> Any:
         """Return rows made of the events ``starts[i]:starts[i] + lengths[i]``."""
@@ -273,7 +274,7 @@ def _is_full(key: Any) -> bool:
 def _row_numbers(key: Any, n_rows: int) -> np.ndarray:
     """Return row numbers of a slice, a boolean mask or an array of integers."""
     if isinstance(key, slice):
-        return np.arange(n_rows)[key]
+        return np.arange(*key.indices(n_rows))
     rows = np.asarray(key)
     if rows.size == 0 and rows.dtype != bool:
         rows = rows.astype(np.int64)
@@ -287,4 +288,5 @@ def _row_numbers(key: Any, n_rows: int) -> np.ndarray:
         return np.flatnonzero(rows)
     if rows.size and not (-n_rows <= rows.min() and rows.max() < n_rows):
         raise IndexError(f"row numbers {rows.min()}..{rows.max()} are out of range for {n_rows} rows")
-    return rows.astype(np.int64)
+    rows = rows.astype(np.int64)
+    return np.where(rows < 0, rows + n_rows, rows)

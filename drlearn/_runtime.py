@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
@@ -29,14 +30,16 @@ def effective_n_threads(n_jobs):
     """
     if n_jobs is None:
         granted = os.environ.get("OMP_NUM_THREADS", "").split(",")[0]
-        return (
-            min(int(granted), joblib.cpu_count())
-            if granted.isdigit() and int(granted)
-            else joblib.cpu_count()
-        )
+        return min(int(granted), _n_cores()) if granted.isdigit() and int(granted) else _n_cores()
     if n_jobs < 0:
-        return max(1, joblib.cpu_count() + 1 + n_jobs)
+        return max(1, _n_cores() + 1 + n_jobs)
     return n_jobs
+
+
+@functools.cache
+def _n_cores():
+    """Asked once: joblib reads files for it, which takes longer than to serve a user."""
+    return joblib.cpu_count()
 
 
 def run_blocks(function, bounds, n_threads):
@@ -54,7 +57,7 @@ def run_blocks(function, bounds, n_threads):
 
 def even_bounds(n, block):
     """Return the bounds of blocks of `block` rows over ``range(n)``."""
-    return np.append(np.arange(0, n, block), n) if n else np.zeros(1, dtype=np.int64)
+    return [*range(0, n, block), n]
 
 
 def stream(seed, *key):

@@ -108,7 +108,7 @@ class Vocabulary:
     array(['tea', None], dtype=object)
     """
 
-    __slots__ = ("_ids", "_index", "_table")
+    __slots__ = ("_ids", "_index", "_range", "_table")
 
     def __init__(self, ids: Any):
         ids = as_ids(ids, "ids").copy()
@@ -127,7 +127,7 @@ class Vocabulary:
 
     def _set(self, ids: np.ndarray) -> None:
         ids.setflags(write=False)
-        self._ids, self._index, self._table = ids, None, None
+        self._ids, self._index, self._range, self._table = ids, None, None, None
 
     @classmethod
     def _trusted(cls, ids: np.ndarray) -> Vocabulary:
@@ -214,7 +214,9 @@ class Vocabulary:
         ids = self._ids
         if len(ids) == 0:
             return np.full(values.shape, -1, dtype=np.int32)
-        low, span = _span(ids)
+        if self._range is None:
+            self._range = _span(ids)
+        low, span = self._range
         narrow = span <= 4 * len(ids) + 65536
         if self._table is None and narrow:
             self._table = np.full(span, -1, dtype=np.int32)

@@ -62,7 +62,8 @@ class BaseRecommender(BaseEstimator):
             vars(self).clear()
             vars(self).update(before)
             raise
-        fitted |= {"item_counts_": X.item_counts(), "n_items_": X.n_items, "_fit_X": X}
+        counts = X.item_counts()
+        fitted |= {"item_counts_": counts, "n_items_": X.n_items, "_fit_X": X, "_recommendable": counts > 0}
         vars(self).update(fitted)
         return self
 
@@ -154,21 +155,20 @@ class BaseRecommender(BaseEstimator):
 
     def _serve(self, X, k, exclude_seen, allow, deny, **options):
         """Rank in chunks of users; return ids, scores and, where `_rank` gives them, paths."""
-        check_is_fitted(self)
+        if not self.__sklearn_is_fitted__():  # asking scikit-learn takes as long as to serve a user
+            check_is_fitted(self)
         histories = self._histories(X)
         k = check_number(k, "k", Integral, 1)
         if k > self.n_items_:
             raise ValueError(f"k={k} is more than the {self.n_items_} items seen in fit; ask for fewer.")
         allowed = self._allowed(allow, deny)
-        parts = [
-            self._serve_chunk(histories[start : start + _CHUNK], k, exclude_seen, allowed, options)
-            for start in range(0, len(histories), _CHUNK)
-        ]
-        if not parts:
+        if len(histories) == 0:
             raise ValueError("X has 0 users; pass at least one.")
-        top, scores, paths = (
-            None if parts[0][i] is None else np.concatenate([p[i] for p in parts]) for i in range(3)
-        )
+        chunks = [histories]
+        if len(histories) > _CHUNK:
+            chunks = (histories[start : start + _CHUNK] for start in range(0, len(histories), _CHUNK))
+        parts = [self._serve_chunk(chunk, k, exclude_seen, allowed, options) for chunk in chunks]
+        top, scores, paths = parts[0] if len(parts) == 1 else map(_joined, zip(*parts, strict=True))
         return self._fit_X.item_vocabulary.decode(top), scores, paths
 
     def _serve_chunk(self, X, k, exclude_seen, allowed, options):
@@ -198,7 +198,9 @@ class BaseRecommender(BaseEstimator):
 
     def _allowed(self, allow, deny):
         """Mask of items that may be recommended: seen in fit, on `allow` if there is one, not on `deny`."""
-        allowed = self.item_counts_ > 0
+        if allow is None and deny is None:
+            return self._recommendable
+        allowed = self._recommendable.copy()
         if allow is not None:
             chosen = np.zeros_like(allowed)
             chosen[self._item_codes(allow, "allow")] = True
@@ -288,14 +290,18 @@ class BaseRecommender(BaseEstimator):
         return effective_n_threads(self.n_jobs)
 
 
+def _joined(parts):
+    return None if parts[0] is None else np.concatenate(parts)
+
+
 def seen_items(X, exclude_seen=True):
     """Return (indptr, items) of each row's distinct items, ascending; empty rows where seen items stay."""
     if not exclude_seen:
         return np.zeros(len(X) + 1, np.int64), np.zeros(0, np.int32)
-    row = np.repeat(np.arange(len(X), dtype=np.int64), X.lengths)
-    pairs = np.unique(row * X.n_items + X.items)
-    indptr = np.concatenate([[0], np.cumsum(np.bincount(pairs // X.n_items, minlength=len(X)))])
-    return indptr.astype(np.int64), (pairs % X.n_items).astype(np.int32)
+    # Late, for the kernel's sake: numba loads when something is ranked.
+    from drlearn.search.rerank import distinct_items
+
+    return distinct_items(X.indptr, X.items)
 
 
 def take_rows(lists, rows):

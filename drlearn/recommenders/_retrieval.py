@@ -98,7 +98,7 @@ class StructureRetrieval(SoftmaxBase):
         check_is_fitted(self)
         X, k = self._histories(X), check_number(k, "k", Integral, 1)
         beam_size, seen = self._beam(beam_size, k), (np.zeros(len(X) + 1, np.int64), np.zeros(0, np.int32))
-        found = self._retrieve(self._encode(X), beam_size, 1, self.item_counts_ > 0, seen)[2][:, 0]
+        found = self._retrieve(self._encode(X), beam_size, 1, self._recommendable, seen)[2][:, 0]
         return np.where(X.lengths > 0, found, 0)
 
     def brute_force(self) -> SoftmaxRecommender:
@@ -107,7 +107,7 @@ class StructureRetrieval(SoftmaxBase):
         names = SoftmaxRecommender().get_params()
         scan = SoftmaxRecommender(**{name: getattr(self, name) for name in names})
         for name in ("softmax_model_", "encoder_", "item_vectors_", "history_", "item_counts_", "n_items_",
-                     "_fit_X", "n_features_in_", "feature_names_in_"):  # fmt: skip
+                     "_fit_X", "_recommendable", "n_features_in_", "feature_names_in_"):  # fmt: skip
             if hasattr(self, name):
                 setattr(scan, name, getattr(self, name))
         return scan
@@ -132,9 +132,11 @@ class StructureRetrieval(SoftmaxBase):
     def _rank(self, X, k, allowed, seen, beam_size=None, return_paths=False):
         users, beam_size = self._encode(X), self._beam(beam_size, k)
         top, scores, found = self._retrieve(users, beam_size, k, allowed, seen)
-        beams = np.full(len(X), beam_size)
-        available = _available(allowed, seen)
+        beams, available = np.full(len(X), beam_size), None
         for _ in range(_WIDENINGS):
+            if found[:, 1].min() >= k:
+                break
+            available = _available(allowed, seen) if available is None else available
             short = np.flatnonzero(found[:, 1] < np.minimum(k, available))
             beam_size = min(beam_size * _WIDEN, self.path_space_.size)
             if len(short) == 0:
@@ -143,7 +145,7 @@ class StructureRetrieval(SoftmaxBase):
                 users[short], beam_size, k, allowed, take_rows(seen, short)
             )
             beams[short] = beam_size
-        short = np.flatnonzero(found[:, 1] < np.minimum(k, available))
+        short = [] if available is None else np.flatnonzero(found[:, 1] < np.minimum(k, available))
         if len(short):
             top[short], scores[short] = self._scan(
                 users[short], self.item_vectors_, k, allowed, take_rows(seen, short)

@@ -1,4 +1,4 @@
-"""User vectors from histories, for serving: the built-in encoders as plain arrays and one kernel over them."""
+"""User vectors from histories, for serving: the built-in encoders as plain arrays, a kernel over them."""
 
 from __future__ import annotations
 

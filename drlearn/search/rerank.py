@@ -42,6 +42,27 @@ class Catalogue(NamedTuple):
 
 
 @jit
+def _distinct_rows(indptr, items, out_indptr, out):
+    n = 0
+    for row in range(indptr.shape[0] - 1):
+        last = -1
+        for item in np.sort(items[indptr[row] : indptr[row + 1]]):
+            if item != last:
+                out[n] = item
+                n += 1
+            last = item
+        out_indptr[row + 1] = n
+    return n
+
+
+def distinct_items(indptr, items):
+    """Return (indptr, items) of each row's distinct items, ascending."""
+    out_indptr, out = np.zeros(len(indptr), np.int64), np.empty(len(items), np.int32)
+    n = _distinct_rows(indptr, items, out_indptr, out)
+    return out_indptr, out[:n]
+
+
+@jit
 def find_path(index, code):
     """Return the place of a path in a `PathIndex`, -1 where no item lies on it."""
     bucket = code >> index.shift

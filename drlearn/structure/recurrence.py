@@ -1,4 +1,4 @@
-"""Gated recurrent units on the processor: the gradients of `drlearn.search.encoder.gru_forward`, for torch."""
+"""Gated recurrent units on the processor: gradients of `drlearn.search.encoder.gru_forward`, for torch."""
 
 from __future__ import annotations
 
