@@ -35,6 +35,7 @@ ROOMS = [  # a module may import those above it
     "search.selection",
     "search.beam",
     "search.encoder",
+    "structure.path_likelihood",
     "structure.recurrence",
     "structure.sampled_softmax",
     "structure.model",

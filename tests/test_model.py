@@ -87,6 +87,30 @@ def test_loss_is_the_log_sum_over_the_paths_that_exist():
     assert all(torch.isfinite(parameter.grad).all() for parameter in model.parameters())
 
 
+@pytest.mark.parametrize(("dim", "width", "depth", "n_hidden", "n_paths", "n"), [
+    (3, 4, 2, 5, 3, 7), (8, 20, 3, 16, 2, 130), (4, 3, 1, 4, 1, 64), (2, 2, 4, 3, 5, 1),
+])  # fmt: skip
+@pytest.mark.parametrize("scale", [1.0, 60.0])
+def test_fused_loss_and_gradients_equal_the_plain_ones(dim, width, depth, n_hidden, n_paths, n, scale):
+    rng, model = np.random.default_rng(5), structure_model(dim, width, depth, n_hidden)
+    with torch.no_grad():
+        model.output_bias += torch.from_numpy(scale * rng.normal(size=(depth, width)).astype(np.float32))
+    x = torch.from_numpy(rng.normal(size=(n, dim)).astype(np.float32)).requires_grad_()
+    nodes = torch.from_numpy(rng.integers(width, size=(n, n_paths, depth)))
+    exists = torch.from_numpy(rng.random((n, n_paths)) < 0.7)
+    exists[:, 0] = True
+    inputs = [x, *model.parameters()]
+    fused = model.loss(x, nodes, exists)
+    plain = -model(x, nodes).masked_fill(~exists, -torch.inf).logsumexp(dim=1).sum()
+    torch.testing.assert_close(fused, plain, rtol=1e-4, atol=1e-4)
+    gradients = [
+        torch.autograd.grad(2 * loss, inputs, allow_unused=True, materialize_grads=True)
+        for loss in (fused, plain)
+    ]
+    for a, b in zip(*gradients, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-3)
+
+
 def test_later_nodes_never_change_earlier_layers():
     model = structure_model(3, 4, 3, 5)
     x = np.random.default_rng(4).normal(size=(1, 3)).astype(np.float32)

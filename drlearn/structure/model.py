@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from drlearn.search.beam import StructureArrays
 from drlearn.search.encoder import EncoderArrays
+from drlearn.structure.path_likelihood import likelihood_gradients
 from drlearn.structure.recurrence import GRU
 
 LOGIT_SCALE = 16.0
@@ -132,6 +133,25 @@ class SoftmaxModel(nn.Module):
         return self.scaled(self.item_table).cpu().numpy().copy()
 
 
+class _PathLikelihood(torch.autograd.Function):
+    """The kernel of `path_likelihood` as a differentiable function of x and the network's parameters."""
+
+    @staticmethod
+    def forward(ctx, x, nodes, exists, *parameters):
+        x, nodes, exists = x.contiguous(), nodes.contiguous(), exists.contiguous()
+        gradients = [torch.empty_like(x), *(torch.zeros_like(p) for p in parameters)]
+        grad_x, *others = (gradient.numpy() for gradient in gradients)
+        arrays = tuple(p.numpy() for p in parameters)
+        loss = likelihood_gradients(x.numpy(), nodes.numpy(), exists.numpy(), arrays, grad_x, tuple(others))
+        ctx.save_for_backward(*gradients)
+        return x.new_tensor(loss)
+
+    @staticmethod
+    def backward(ctx, grad):
+        grad_x, *others = ctx.saved_tensors
+        return grad * grad_x, None, None, *(grad * gradient for gradient in others)
+
+
 class StructureModel(nn.Module):
     """p(c|x): D softmax layers, each over the user vector and the nodes passed before (section 2.1, eq. 1).
 
@@ -164,6 +184,9 @@ class StructureModel(nn.Module):
 
     def loss(self, x, nodes, exists):  # (E, dim), (E, J, D), (E, J) -> ()
         """Return -sum over events of log sum_j p(c_j|x): J paths enter by log-sum-exp (section 2.1)."""
+        if x.device.type == "cpu" and x.dtype == torch.float32:
+            parameters = (self.user.weight, self.user.bias, self.tables, self.output_weight, self.output_bias)
+            return _PathLikelihood.apply(x, nodes, exists, *parameters)
         log_probs = self(x, nodes).masked_fill(~exists, -torch.inf)  # (E, J)
         return -log_probs.logsumexp(dim=1).sum()
 

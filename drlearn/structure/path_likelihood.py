@@ -1,0 +1,183 @@
+"""Likelihood of items' paths and its gradients from one pass over chunks of events, on the processor.
+
+Paper: section 2.1. The loss of an event (x, v) is -log sum_j p(c_j|x) over the paths of v, and its gradient
+in the logits of a layer is the responsibility of path j times (probabilities - the path's node).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from drlearn._exponential import exponentials
+from drlearn._runtime import fast_jit
+
+_CHUNK = 64
+_ZERO, _ONE = np.float32(0.0), np.float32(1.0)
+_LEAST, _MOST = np.float32(1e-25), np.float32(1e25)
+
+
+@fast_jit
+def _hidden_units(users, nodes, layer, tables, hidden):
+    """Rectified hidden units of a layer: a row an event in the first layer, a row a path in the others."""
+    n_hidden, n_rows = hidden.shape[1], 1 if layer == 0 else nodes.shape[1]
+    for event in range(users.shape[0]):
+        user = users[event, layer * n_hidden : (layer + 1) * n_hidden]
+        for path in range(n_rows):
+            row = hidden[event * n_rows + path]
+            for h in range(n_hidden):
+                row[h] = user[h]
+            for earlier in range(layer):
+                table = tables[layer, earlier, nodes[event, path, earlier]]
+                for h in range(n_hidden):
+                    row[h] += table[h]
+            for h in range(n_hidden):
+                row[h] = max(row[h], _ZERO)
+
+
+@fast_jit
+def _probabilities(logits, bias, mass, power, power_bits, log_totals):
+    """Softmax of the rows of `logits`, to which `bias` is added, and the logs of their sums."""
+    n_rows, width = logits.shape
+    for row in range(n_rows):
+        for k in range(width):
+            logits[row, k] += bias[k]
+    flat_power, flat_bits = power.reshape(-1), power_bits.reshape(-1)
+    exponentials(logits.reshape(-1), _ZERO, 1.0, n_rows * width, mass.reshape(-1), flat_power, flat_bits)
+    for row in range(n_rows):
+        total, top = _ZERO, _ZERO
+        for k in range(width):
+            total += mass[row, k]
+        if not _LEAST < total < _MOST:
+            top, total = logits[row].max(), _ZERO
+            exponentials(logits[row], top, 1.0, width, mass[row], power[row], power_bits[row])
+            for k in range(width):
+                total += mass[row, k]
+        scale = _ONE / total
+        for k in range(width):
+            mass[row, k] *= scale
+        log_totals[row] = top + np.log(total)
+
+
+@fast_jit
+def _responsibilities(log_probs, exists, shares):
+    """Share of each path in the sum of an event's, and the events' summed loss."""
+    loss = 0.0
+    for event in range(shares.shape[0]):
+        top, total = -np.inf, 0.0
+        for path in range(shares.shape[1]):
+            if exists[event, path]:
+                top = max(top, log_probs[event, path])
+        for path in range(shares.shape[1]):
+            shares[event, path] = np.exp(log_probs[event, path] - top) if exists[event, path] else 0.0
+            total += shares[event, path]
+        if total > 0:
+            loss -= top + np.log(total)
+            for path in range(shares.shape[1]):
+                shares[event, path] /= total
+    return loss
+
+
+@fast_jit
+def _layer_backward(mass, shares, nodes, layer, hidden, weight, part, rows_gradient):
+    """Turn probabilities into the gradient of the logits; write those of weight and hidden units."""
+    n_rows, width = 1 if layer == 0 else nodes.shape[1], mass.shape[1]
+    for event in range(nodes.shape[0]):
+        for path in range(nodes.shape[1]):
+            row, share = mass[event * n_rows + (path if layer else 0)], shares[event, path]
+            if layer > 0:
+                for k in range(width):
+                    row[k] *= share
+            row[nodes[event, path, layer]] -= share
+    np.dot(hidden.T, mass, part)
+    np.dot(mass, weight.T, rows_gradient)
+    for row in range(hidden.shape[0]):
+        for h in range(hidden.shape[1]):
+            rows_gradient[row, h] *= hidden[row, h] > 0
+
+
+@fast_jit
+def _spread(rows_gradient, nodes, layer, grad_tables, grad_users):
+    """Add the gradients of hidden units to the tables' rows and to the users' parts."""
+    n_rows, n_hidden = 1 if layer == 0 else nodes.shape[1], rows_gradient.shape[1]
+    for event in range(nodes.shape[0]):
+        user = grad_users[event, layer * n_hidden : (layer + 1) * n_hidden]
+        user[:] = 0
+        for path in range(n_rows):
+            row = rows_gradient[event * n_rows + path]
+            for h in range(n_hidden):
+                user[h] += row[h]
+            for earlier in range(layer):
+                table = grad_tables[layer, earlier, nodes[event, path, earlier]]
+                for h in range(n_hidden):
+                    table[h] += row[h]
+
+
+@fast_jit
+def likelihood_gradients(x, nodes, exists, parameters, grad_x, gradients):
+    """Write the gradients of -sum over events of log sum_j p(c_j|x) and return it.
+
+    Parameters
+    ----------
+    x : ndarray of shape (E, dim), float32
+        User vectors.
+    nodes : ndarray of shape (E, J, D), int64
+        Nodes of the paths of each event's item.
+    exists : ndarray of shape (E, J), bool
+        Which of the paths there are.
+    parameters : tuple of float32 ndarrays
+        Weight (D H, dim) and bias (D H,) of the users' parts, tables (D, D, K, H), output weight (D, H, K)
+        and output bias (D, K).
+    grad_x : ndarray of shape (E, dim)
+        Filled.
+    gradients : tuple of ndarrays
+        Of the shapes of `parameters`, zeros; filled.
+    """
+    user_weight, user_bias, tables, output_weight, output_bias = parameters
+    grad_user_weight, grad_user_bias, grad_tables, grad_output_weight, grad_output_bias = gradients
+    n_paths, depth = nodes.shape[1:]
+    _, n_hidden, width = output_weight.shape
+    rows = _CHUNK * n_paths
+    users = np.empty((_CHUNK, depth * n_hidden), np.float32)
+    grad_users = np.empty_like(users)
+    hidden, mass = np.empty((depth, rows, n_hidden), np.float32), np.empty((depth, rows, width), np.float32)
+    logits, power = np.empty((rows, width), np.float32), np.empty((rows, width), np.float32)
+    power_bits, log_totals = power.view(np.int32), np.empty(rows, np.float32)
+    log_probs, shares = np.empty((_CHUNK, n_paths), np.float32), np.empty((_CHUNK, n_paths), np.float32)
+    part, user_part = np.empty((n_hidden, width), np.float32), np.empty(user_weight.shape, np.float32)
+    rows_gradient, loss = np.empty((rows, n_hidden), np.float32), 0.0
+    for start in range(0, x.shape[0], _CHUNK):
+        n = min(_CHUNK, x.shape[0] - start)
+        now, mine, log_prob = x[start : start + n], nodes[start : start + n], log_probs[:n]
+        np.dot(now, user_weight.T, users[:n])
+        users[:n] += user_bias
+        log_prob[:] = 0
+        for layer in range(depth):
+            n_rows = n if layer == 0 else n * n_paths
+            _hidden_units(users[:n], mine, layer, tables, hidden[layer])
+            np.dot(hidden[layer, :n_rows], output_weight[layer], logits[:n_rows])
+            _probabilities(
+                logits[:n_rows], output_bias[layer], mass[layer, :n_rows], power, power_bits, log_totals
+            )
+            for event in range(n):
+                for path in range(n_paths):
+                    row = event if layer == 0 else event * n_paths + path
+                    log_prob[event, path] += logits[row, mine[event, path, layer]] - log_totals[row]
+        loss += _responsibilities(log_prob, exists[start : start + n], shares[:n])
+        for layer in range(depth):
+            n_rows = n if layer == 0 else n * n_paths
+            gradient, flow = mass[layer, :n_rows], rows_gradient[:n_rows]
+            _layer_backward(
+                gradient, shares[:n], mine, layer, hidden[layer, :n_rows], output_weight[layer], part, flow
+            )
+            grad_output_weight[layer] += part
+            for row in range(n_rows):
+                for k in range(width):
+                    grad_output_bias[layer, k] += gradient[row, k]
+            _spread(flow, mine, layer, grad_tables, grad_users[:n])
+        np.dot(grad_users[:n].T, now, user_part)
+        grad_user_weight += user_part
+        for event in range(n):
+            for h in range(grad_users.shape[1]):
+                grad_user_bias[h] += grad_users[event, h]
+        np.dot(grad_users[:n], user_weight, grad_x[start : start + n])
+    return loss
