@@ -40,9 +40,11 @@ def _best_candidate(scores, columns, sizes, chosen, n_chosen, total, n_events, c
 
 @jit
 def _sweep(paths, columns, scores, sizes, n_events, costs):
-    """Visit every item once; `paths` and `sizes` change in place; return the number of changed paths."""
+    """Visit every item that has candidates; `paths` and `sizes` change in place; return the changed paths."""
     moved = 0
     for item in range(paths.shape[0]):
+        if scores[item, 0] <= 0:
+            continue
         total = 0.0
         for j in range(paths.shape[1]):
             old = paths[item, j]
@@ -88,21 +90,15 @@ def assign_paths(table, item_paths, n_events, *, alpha, penalty_degree=4, n_swee
         Codes after the step. An item without candidates keeps its paths; one with fewer than J
         candidates has `NO_PATH` in the places left.
     """
-    moving = np.flatnonzero(table.scores[:, 0] > 0)
     codes, columns, paths = _columns(table.codes, item_paths)
     sizes = np.bincount(paths[paths >= 0], minlength=1 + max(int(columns.max()), int(paths.max())))
-    sizes = sizes.astype(np.int32)
     # One more item on a path of n: alpha (f(n + 1) - f(n)). No path can hold more than all items.
     penalties = np.arange(len(item_paths) + 2, dtype=np.float64) ** penalty_degree / penalty_degree
     costs = float(alpha) * np.diff(penalties)
-    whole = len(moving) == len(item_paths)
-    rows = slice(None) if whole else moving  # a copy of all would be large
-    moving_paths = paths[rows]
-    arrays = (columns[rows], table.scores[rows], sizes, np.asarray(n_events, np.float64)[rows], costs)
+    arrays = columns, table.scores, sizes.astype(np.int32), np.asarray(n_events, np.float64), costs
     for _ in range(n_sweeps):
-        if _sweep(moving_paths, *arrays) == 0:
+        if _sweep(paths, *arrays) == 0:
             break
-    paths[rows] = moving_paths
     return paths if codes is None else np.where(paths >= 0, codes[np.maximum(paths, 0)], NO_PATH)
 
 

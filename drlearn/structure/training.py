@@ -17,7 +17,7 @@ from drlearn.structure.paths import NO_PATH
 from drlearn.structure.sampled_softmax import SampledSoftmax
 from drlearn.structure.windows import batches, last_windows, pad, training_windows
 
-N_SHARDS = 2
+SHARD_EVENTS = 1024
 STRUCTURE_LEARNING_RATE = 3e-3
 _WARM_UP = 0.03
 _ENCODE_EVENTS = 8192
@@ -67,6 +67,11 @@ class Shards:
     def map(self, function, tasks):
         """Return the results of tasks in order."""
         return list(self._pool.map(function, tasks))
+
+
+def n_shards(n_events):
+    """Return into how many shards a batch is cut: a power of two, which fills even numbers of threads."""
+    return max(2, 2 ** round(np.log2(max(1, n_events) / SHARD_EVENTS)))
 
 
 def _schedule(step, n_steps):
@@ -180,7 +185,8 @@ class JointTrainer:
         """One step on one batch."""
         device = self._model.item_table.device
         negatives, offset = self._negatives.draw(rng)
-        parts = [part for part in np.array_split(chosen, N_SHARDS) if len(part)]
+        count = n_shards(windows.length[chosen].sum())
+        parts = [part for part in np.array_split(chosen, count) if len(part)]
         inputs = [pad(self._items, windows, part) for part in parts]
         following = windows._replace(first=windows.first + 1)
         masks = [pad(self._targets, following, part)[0] for part in parts]
@@ -289,7 +295,7 @@ class StructureTrainer:
         total = 0.0
         for start in range(0, len(order), self._batch_size):
             batch = order[start : start + self._batch_size]
-            parts = [part for part in np.array_split(batch, N_SHARDS) if len(part)]
+            parts = [part for part in np.array_split(batch, n_shards(len(batch))) if len(part)]
             loss, gradients = self._shards.gradients(loss_of_shard, parts, parameters)
             for parameter, gradient in zip(parameters, gradients, strict=True):
                 parameter.grad = gradient / len(batch)
