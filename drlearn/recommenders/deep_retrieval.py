@@ -15,7 +15,7 @@ from drlearn.structure.paths import NO_PATH, PathSpace, automatic_width, build_p
 
 EPOCHS_TOGETHER = 2
 M_STEP_BEAM = 50
-M_STEP_EVENTS = 256
+M_STEP_EVENTS = 128
 STRUCTURE_BATCH = 2048
 
 
