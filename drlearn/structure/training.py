@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from torch.nn import functional as F
 
 from drlearn._runtime import stream
 from drlearn.structure.paths import NO_PATH
@@ -173,22 +174,21 @@ class JointTrainer:
         rng = stream(self._seed, 0, number)
         self._model.train()
         windows = training_windows(self._indptr, self._history_length, rng)
-        totals = np.zeros(2)
+        following, totals = windows._replace(first=windows.first + 1), np.zeros(2)
         for chosen in batches(windows, self._batch_size, rng):
-            totals += self._train(windows, chosen, targets, rng)
+            totals += self._train(windows, following, chosen, targets, rng)
             if progress is not None:
                 progress(int(windows.length[chosen].sum()))
         means = totals / max(1, self._n_targets)
         return float(means[0]), float(means[1]) if targets is not None else None
 
-    def _train(self, windows, chosen, targets, rng):
+    def _train(self, windows, following, chosen, targets, rng):
         """One step on one batch."""
         device = self._model.item_table.device
         negatives, offset = self._negatives.draw(rng)
         count = n_shards(windows.length[chosen].sum())
         parts = [part for part in np.array_split(chosen, count) if len(part)]
         inputs = [pad(self._items, windows, part) for part in parts]
-        following = windows._replace(first=windows.first + 1)
         masks = [pad(self._targets, following, part)[0] for part in parts]
         wanted = [pad(self._items, following, part)[0][mask] for part, mask in zip(parts, masks, strict=True)]
         n_events = sum(map(len, wanted))
@@ -227,11 +227,14 @@ class JointTrainer:
         def dropout(values):
             return dropout_with(shard.rng, values)
 
-        x = self._model.encode(table[tensor(shard.inputs)], tensor(shard.mask), dropout)  # (E, dim)
-        items, wanted = self._model.scaled(table), tensor(shard.wanted)  # (R, dim), (E,)
-        positive = (x * items[tensor(np.searchsorted(rows, shard.wanted))]).sum(-1)
-        positive = positive - tensor(self._negatives.log_q[shard.wanted])  # (E,)
-        scanned = items[tensor(np.searchsorted(rows, negatives))]  # (N, dim)
+        # One look-up for all, whose gradient touches the table once.
+        wanted = tensor(shard.wanted)
+        places = np.searchsorted(rows, np.concatenate([shard.wanted, negatives]))
+        found = F.embedding(tensor(np.concatenate([shard.inputs.ravel(), places])), table)
+        events, own, scanned = found.split([shard.inputs.size, len(shard.wanted), len(negatives)])
+        own, scanned = self._model.scaled(own), self._model.scaled(scanned)  # (E, dim), (N, dim)
+        x = self._model.encode(events.view(*shard.inputs.shape, -1), tensor(shard.mask), dropout)  # (E, dim)
+        positive = (x * own).sum(-1) - tensor(self._negatives.log_q[shard.wanted])  # (E,)
         softmax = SampledSoftmax.apply(x, scanned, tensor(offset), positive, *map(tensor, shard.barred))
         if targets is None:
             return softmax, torch.zeros((), device=table.device)
