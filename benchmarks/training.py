@@ -61,8 +61,7 @@ class Split:
             X, n_validation=n_judged if validation else 0, n_test=n_judged, random_state=seed
         )
         history, self.truth = (others if validation else test).split(0.5)
-        self.name, self.seed, self.item_ids = name, seed, X.item_ids
-        self.n_items = int((X.item_counts() > 0).sum())
+        self.name, self.seed, self.item_ids, self.n_items = name, seed, X.item_ids, X.n_items
         self.events = Path(folder) / f"{name}-{seed}.npz"
         arrays = {
             f"{part}_{array}": getattr(rows, array)
@@ -205,8 +204,9 @@ def table(rows):
     ]
     for row in condensed(rows):
         metric, k = FIGURES[row["data"]]
-        settings = [row["shown"]] * bool(row["shown"]) + [f"epoch {row['epochs']}"] * ("epochs" in row)
-        cells = [row["data"], row["method"], ", ".join(settings), str(row["threads"])]
+        epochs = f"epoch {row['epochs']}" if "epochs" in row else ""
+        settings = ", ".join(filter(None, (row["shown"], epochs)))
+        cells = [row["data"], row["method"], settings, str(row["threads"])]
         if "figure" in row:
             figure = f"{metric}@{k} {row['figure']:.2f}"
             cells += [f"{row['fit_seconds']:.1f}", f"{row['peak_mib']:.0f}", figure]
