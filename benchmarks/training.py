@@ -266,6 +266,8 @@ def draw(rows, path):
                 panel.plot(x, y, "o-", color=f"C{place}", linewidth=width, markersize=size, label=label)
         metric, k = FIGURES[name]
         panel.set(xscale="log", title=name, xlabel="seconds of fit", ylabel=f"{metric}@{k}, %")
+        panel.xaxis.set_major_formatter("{x:g}")
+        panel.xaxis.set_minor_formatter("")
         panel.grid(alpha=0.3)
         panel.legend(fontsize=8)
     figure.savefig(path, dpi=150)

@@ -32,7 +32,7 @@ class Job:
             self.n_items = int(events["n_items"])
             self.train = events["train_indptr"], events["train_items"]
             self.history = events["history_indptr"], events["history_items"]
-        self.seconds, self.peak_mib, self._n_left = 0.0, 0.0, 0
+        self.seconds, self.cpu_seconds, self.peak_mib, self._n_left = 0.0, 0.0, 0.0, 0
 
     @classmethod
     def from_arguments(cls):
@@ -43,9 +43,10 @@ class Job:
     def fitting(self):
         """Count what is inside as fit; entered again, seconds add up and the higher peak stays."""
         _forget_peak()
-        started = time.perf_counter()
+        started, cpu_started = time.perf_counter(), time.process_time()
         yield
         self.seconds += time.perf_counter() - started
+        self.cpu_seconds += time.process_time() - cpu_started
         self.peak_mib = max(self.peak_mib, _peak_mib())
 
     @property
@@ -58,7 +59,8 @@ class Job:
         name = f"{self._n_left}.npz"
         lists = {"recommended": recommended} if scan is None else {"recommended": recommended, "scan": scan}
         np.savez(self._folder / name, **{key: np.asarray(array, np.int32) for key, array in lists.items()})
-        line = {"lists": name, "fit_seconds": self.seconds, "peak_mib": self.peak_mib, **facts}
+        line = {"lists": name, "fit_seconds": self.seconds, "cpu_seconds": self.cpu_seconds}
+        line |= {"peak_mib": self.peak_mib, **facts}
         with (self._folder / "answers.jsonl").open("a") as file:
             file.write(json.dumps(line) + "\n")
         self._n_left += 1
