@@ -10,7 +10,7 @@ INSTALLED := $(VENV)/.installed
 INTERPRETABLE := $(wildcard $(addprefix tests/test_,$(addsuffix .py,\
 	paths windows exponential selection beam scores assignment initialization rerank)))
 
-.PHONY: help setup demo test test-interpreted lint docs bench clean
+.PHONY: help setup demo test test-interpreted smoke lint docs bench clean
 .DEFAULT_GOAL := help
 
 help:  ## Show this list
@@ -34,15 +34,18 @@ test: $(INSTALLED)  ## Run the tests
 test-interpreted: $(INSTALLED)  ## Run the kernels' tests without compiling the kernels
 	NUMBA_DISABLE_JIT=1 $(BIN)/python -m pytest $(INTERPRETABLE)
 
+smoke: $(INSTALLED)  ## Check that costs grow as they should (ratios, half a minute)
+	$(BIN)/python benchmarks/smoke.py
+
 lint: $(INSTALLED)  ## Check the style
 	$(BIN)/ruff check .
 
 docs: $(INSTALLED)  ## Run the examples in docstrings, README and guide
 	$(BIN)/python -m pytest --doctest-modules --doctest-glob="*.md" drlearn README.md docs
 
-bench: $(INSTALLED)  ## Run the benchmarks (long)
+bench: $(INSTALLED)  ## Run the benchmarks (hours; benchmarks/large.py only by hand)
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[bench]"
-	@for script in $(wildcard benchmarks/[a-z]*.py); do echo "== $$script"; $(BIN)/python $$script || exit 1; done
+	@for name in accuracy retrieval scaling training; do echo "== $$name"; $(BIN)/python benchmarks/$$name.py || exit 1; done
 
 clean:  ## Remove what was built, the virtual environment too
 	rm -rf $(VENV) build dist *.egg-info output .pytest_cache .ruff_cache .coverage htmlcov
