@@ -333,7 +333,11 @@ def parse():
     add("--sample", type=float, default=1.0, help="share of the users, for trying out")
     add("--resume", action="store_true", help="keep the finished fits that --output already has")
     add("--output", type=Path, default=Path("output/training"))
-    return parser.parse_args()
+    arguments = parser.parse_args()
+    for python in filter(None, (arguments.rectools_python, arguments.recbole_python)):
+        if not Path(python).exists():
+            parser.error(f"there is no {python}; give the Python of an environment that is there, or none")
+    return arguments
 
 
 def main():
