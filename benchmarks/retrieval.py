@@ -45,7 +45,7 @@ CATALOGUES = {
     1_480_000: (
         297_000,
         29.5,
-        {"width": 100, "n_candidate_paths": 100, "n_epochs": 4, "max_iter": 1, "n_structure_epochs": 1},
+        {"width": 100, "n_candidate_paths": 100, "n_epochs": 4, "max_iter": 1, "n_structure_epochs": 3},
     ),
 }
 LIBRARIES = ("numpy", "numba", "torch", "faiss-cpu", "hnswlib", "implicit")
