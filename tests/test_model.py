@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 import reference
 import torch
+from threadpoolctl import threadpool_info
 
 from drlearn.search.beam import search_paths
 from drlearn.structure.model import ENCODERS, LOGIT_SCALE, SoftmaxModel, StructureModel, torch_session
@@ -204,19 +205,22 @@ def test_dropout_is_put_on_events_and_on_vectors():
 @pytest.mark.parametrize("seed", [None, 0])
 @pytest.mark.parametrize("fails", [False, True])
 def test_session_restores_threads_and_random_state(seed, fails):
-    threads, state = torch.get_num_threads(), torch.get_rng_state()
+    def blas():
+        return [pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"]
+
+    threads, state, pools = torch.get_num_threads(), torch.get_rng_state(), blas()
     torch.set_num_threads(2)
     try:
         try:
             with torch_session(seed):
-                assert torch.get_num_threads() == 1
+                assert torch.get_num_threads() == 1 and set(blas()) <= {1}
                 if seed is not None:
                     torch.rand(3)
                 if fails:
                     raise KeyError("inside")
         except KeyError:
             assert fails
-        assert torch.get_num_threads() == 2
+        assert torch.get_num_threads() == 2 and blas() == pools
         assert torch.equal(torch.get_rng_state(), state)
     finally:
         torch.set_num_threads(threads)
