@@ -18,22 +18,25 @@ _DENSE = 2**24
 def _best_candidate(scores, columns, sizes, chosen, n_chosen, total, n_events, costs):
     """Return the candidate with the largest gain among those not chosen yet, -1 where there is none.
 
-    Candidates come with falling scores, and none costs less than an empty path: once even that could
-    not lift one above the best so far, the rest need no look.
+    Candidates come with falling scores, so that one behind the best so far must lie on a smaller path to
+    beat it; once even an empty path could not lift one above the best, the rest need no look.
     """
-    best, best_gain, least = -1, -np.inf, 0.0
+    best, best_gain, best_size, least = -1, -np.inf, np.int32(0x7FFFFFFF), 0.0
     base = np.log(total) if total > 0 else 0.0
     for i in range(scores.shape[0]):
-        if columns[i] < 0 or scores[i] <= 0 or scores[i] + total < least:
+        if columns[i] < 0 or scores[i] <= 0 or scores[i] + total < least or best_size == 0:
             break
+        size = sizes[columns[i]]
+        if size >= best_size:
+            continue
         taken = False
         for j in range(n_chosen):
             taken = taken or chosen[j] == columns[i]
         if taken:
             continue
-        gain = n_events * (np.log(scores[i] + total) - base) - costs[sizes[columns[i]]]
+        gain = n_events * (np.log(scores[i] + total) - base) - costs[size]
         if gain > best_gain:
-            best, best_gain = i, gain
+            best, best_gain, best_size = i, gain, size
             least = np.exp(base + (gain + costs[0]) / n_events) * (1 - 1e-9)
     return best
 
