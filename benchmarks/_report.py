@@ -186,6 +186,7 @@ def figure(results, path):
         ax.grid(alpha=0.3)
     axes[0, 0].set_ylabel(f"recall at {results[0]['k']} of held-out items")
     handles = {h.get_label(): h for ax in axes[0] for h in ax.get_lines()}
-    fig.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=4, frameon=False)
+    columns = min(4, 2 * len(results))
+    fig.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=columns, frameon=False)
     fig.savefig(path, dpi=150)
     plt.close(fig)
