@@ -13,6 +13,7 @@ import numpy as np
 from drlearn._hashing import EMPTY, find_slot, table_size
 from drlearn._runtime import jit, run_blocks
 from drlearn.search.beam import beam_scratch, beam_search, user_parts
+from drlearn.search.selection import select_top
 from drlearn.structure.paths import NO_PATH
 
 _EVENTS_A_BLOCK = 2048
@@ -34,54 +35,72 @@ class ScoreTable(NamedTuple):
 
 
 @jit
-def _grow(keys, sums):
-    """Return the hash table in twice the room."""
-    new_keys = np.full(2 * keys.shape[0], EMPTY, np.int64)
-    new_sums = np.zeros(2 * keys.shape[0], np.float32)
-    for i in range(keys.shape[0]):
-        if keys[i] != EMPTY:
-            slot = find_slot(new_keys, keys[i])
-            new_keys[slot], new_sums[slot] = keys[i], sums[i]
-    return new_keys, new_sums
+def _add(keys, places, codes, sums, n, code, entry, amount):
+    """Add to a code's sum, which begins at `entry`; return how many of `codes` and `sums` are in use."""
+    slot = find_slot(keys, code)
+    if keys[slot] == EMPTY:
+        keys[slot], places[slot] = code, n
+        codes[n], sums[n] = code, entry
+        n += 1
+    sums[places[slot]] += amount
+    return n
 
 
 @jit
-def _keep_largest(keys, sums, codes, scores):
-    """Write the entries with the largest sums to `codes` and `scores`, largest first."""
-    filled = np.flatnonzero(keys != EMPTY)
-    values = sums[filled]
-    if filled.shape[0] > scores.shape[0]:  # all above the S-th largest: sort only what may stay
-        floor = np.partition(values, filled.shape[0] - scores.shape[0])[filled.shape[0] - scores.shape[0]]
-        filled = filled[values >= floor]
-        values = sums[filled]
-    order = np.argsort(-values, kind="mergesort")
-    n = min(order.shape[0], scores.shape[0])
+def _table(room):
+    """Return an empty hash table of `room` codes: keys, places of their sums, codes and sums."""
+    size = table_size(room)
+    keys, places = np.full(size, EMPTY, np.int64), np.empty(size, np.int32)
+    return keys, places, np.empty(room, np.int64), np.empty(room, np.float32)
+
+
+@jit
+def _in_twice_the_room(codes, sums, n):
+    """Return the hash table of the first `n` codes in twice the room."""
+    keys, places, new_codes, new_sums = _table(2 * codes.shape[0])
     for i in range(n):
-        codes[i], scores[i] = keys[filled[order[i]]], values[order[i]]
-    for i in range(n, scores.shape[0]):
-        codes[i], scores[i] = NO_PATH, np.float32(0.0)
+        _add(keys, places, new_codes, new_sums, i, codes[i], sums[i], np.float32(0.0))
+    return keys, places, new_codes, new_sums
 
 
 @jit
-def _score_items(X, indptr, structure, beam_size, scratch, codes, scores):
+def _empty(keys, codes, n):
+    """Take the first `n` codes out of the hash table: one by one, the last that came in first."""
+    for i in range(n - 1, -1, -1):
+        keys[find_slot(keys, codes[i])] = EMPTY
+
+
+@jit
+def _keep_largest(codes, sums, n, order, top_codes, top_scores):
+    """Write the codes with the largest sums, largest first; `sums` are rearranged."""
+    payloads = np.arange(n).astype(np.int32)
+    kept = select_top(sums, payloads, n, top_scores, order)
+    for i in range(kept):
+        top_codes[i] = codes[order[i]]
+    for i in range(kept, top_scores.shape[0]):
+        top_codes[i], top_scores[i] = NO_PATH, np.float32(0.0)
+
+
+@jit
+def _score_items(X, indptr, structure, beam_size, n_expanded, scratch, top_codes, top_scores):
     """Score the paths of consecutive items whose events' user vectors are rows of `X` under `indptr`."""
     found_codes = np.empty(beam_size, np.int64)
     found_log_probs = np.empty(beam_size, np.float32)
-    users = user_parts(X, structure)
+    users, order = user_parts(X, structure), np.empty(top_codes.shape[1], np.int32)
+    keys, places, codes, sums = _table(4 * beam_size)
     for item in range(indptr.shape[0] - 1):
-        size = table_size(2 * beam_size)
-        keys, sums, n_keys = np.full(size, EMPTY, np.int64), np.zeros(size, np.float32), 0
+        n = 0
         for event in range(indptr[item], indptr[item + 1]):
-            found = beam_search(users[event], structure, beam_size, scratch, found_codes, found_log_probs)
-            while 2 * (n_keys + found) > keys.shape[0]:
-                keys, sums = _grow(keys, sums)
+            found = beam_search(
+                users[event], structure, beam_size, n_expanded, scratch, found_codes, found_log_probs
+            )
+            if n + found > codes.shape[0]:
+                keys, places, codes, sums = _in_twice_the_room(codes, sums, n)
             for i in range(found):
-                slot = find_slot(keys, found_codes[i])
-                if keys[slot] == EMPTY:
-                    keys[slot] = found_codes[i]
-                    n_keys += 1
-                sums[slot] += np.exp(found_log_probs[i])
-        _keep_largest(keys, sums, codes[item], scores[item])
+                amount = np.exp(found_log_probs[i])
+                n = _add(keys, places, codes, sums, n, found_codes[i], np.float32(0.0), amount)
+        _empty(keys, codes, n)
+        _keep_largest(codes, sums, n, order, top_codes[item], top_scores[item])
 
 
 def sample_events(items, n_items, max_events, rng):
@@ -101,7 +120,19 @@ def sample_events(items, n_items, max_events, rng):
     return np.sort(order[rank < max_events])
 
 
-def score_paths(X, items, n_items, structure, *, beam_size, n_paths, events=None, n_threads=1, progress=None):
+def score_paths(
+    X,
+    items,
+    n_items,
+    structure,
+    *,
+    beam_size,
+    n_paths,
+    n_expanded=None,
+    events=None,
+    n_threads=1,
+    progress=None,
+):
     """Score every item's paths from beams over its events.
 
     Parameters
@@ -116,6 +147,8 @@ def score_paths(X, items, n_items, structure, *, beam_size, n_paths, events=None
         B, paths looked at per event.
     n_paths : int
         S, paths kept per item.
+    n_expanded : int, default=None
+        Prefixes of a layer that a beam looks below; None means `beam_size`, the paper's.
     events : ndarray of int, default=None
         Places of the events to score by, such as those of `sample_events`; None takes all.
     n_threads : int, default=1
@@ -140,6 +173,7 @@ def score_paths(X, items, n_items, structure, *, beam_size, n_paths, events=None
             indptr[start : stop + 1] - first,
             structure,
             beam_size,
+            n_expanded or beam_size,
             scratch,
             table.codes[start:stop],
             table.scores[start:stop],
@@ -154,24 +188,22 @@ def score_paths(X, items, n_items, structure, *, beam_size, n_paths, events=None
 
 
 @jit
-def _merge_rows(old_codes, old_scores, new_codes, new_scores, decay, codes, scores):
-    n_paths = old_codes.shape[1]
-    size = table_size(n_paths + new_codes.shape[1])
+def _merge_rows(old_codes, old_scores, new_codes, new_scores, decay, top_codes, top_scores):
+    n_paths, order = old_codes.shape[1], np.empty(old_codes.shape[1], np.int32)
+    keys, places, codes, sums = _table(n_paths + new_codes.shape[1])
     for item in range(old_codes.shape[0]):
-        keys, sums = np.full(size, EMPTY, np.int64), np.zeros(size, np.float32)
+        n, zero = 0, np.float32(0.0)
         for i in range(n_paths):
             if old_codes[item, i] != NO_PATH:
-                slot = find_slot(keys, old_codes[item, i])
-                keys[slot], sums[slot] = old_codes[item, i], decay * old_scores[item, i]
+                score = decay * old_scores[item, i]
+                n = _add(keys, places, codes, sums, n, old_codes[item, i], zero, score)
         # A list with room left has seen no better path: what it lacks had the score 0.
         entry = decay * old_scores[item, n_paths - 1]
         for i in range(new_codes.shape[1]):
             if new_codes[item, i] != NO_PATH:
-                slot = find_slot(keys, new_codes[item, i])
-                if keys[slot] == EMPTY:
-                    keys[slot], sums[slot] = new_codes[item, i], entry
-                sums[slot] += new_scores[item, i]
-        _keep_largest(keys, sums, codes[item], scores[item])
+                n = _add(keys, places, codes, sums, n, new_codes[item, i], entry, new_scores[item, i])
+        _empty(keys, codes, n)
+        _keep_largest(codes, sums, n, order, top_codes[item], top_scores[item])
 
 
 def update_scores(old, new, decay):
