@@ -56,16 +56,13 @@ def path_code(path, width):
     return code
 
 
-def beam_search(x, structure, beam_size, n_expanded=None):
-    """Algorithm 1: keep the best B prefixes of every layer; return codes and log-probabilities.
-
-    Children are looked at below the best `n_expanded` prefixes only, where it is given.
-    """
+def beam_search(x, structure, beam_size):
+    """Algorithm 1: keep the best B prefixes of every layer; return codes and log-probabilities."""
     depth, width = structure.output_bias.shape
     beam = [((), 0.0)]
     for _ in range(depth):
         children = []
-        for prefix, log_prob in beam[:n_expanded]:
+        for prefix, log_prob in beam:
             below = child_log_probs(x, structure, prefix)
             children += [((*prefix, node), log_prob + below[node]) for node in range(width)]
         beam = sorted(children, key=lambda child: -child[1])[:beam_size]
@@ -94,11 +91,11 @@ def _table(rows, n_paths):
     return codes, scores
 
 
-def score_paths(X, items, n_items, structure, beam_size, n_paths, n_expanded=None):
+def score_paths(X, items, n_items, structure, beam_size, n_paths):
     """s[v, c] = sum of p(c|x) over the events (x, v) whose beam reached c; the S largest an item."""
     rows = [{} for _ in range(n_items)]
     for x, item in zip(X, items, strict=True):
-        for code, log_prob in zip(*beam_search(x, structure, beam_size, n_expanded), strict=True):
+        for code, log_prob in zip(*beam_search(x, structure, beam_size), strict=True):
             rows[item][code] = rows[item].get(code, 0.0) + math.exp(log_prob)
     return _table(rows, n_paths)
 

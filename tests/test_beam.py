@@ -86,8 +86,8 @@ def test_scratch_of_a_larger_beam_gives_the_same_smaller_beam():
     scratch = beam_scratch(structure, 30)
     codes, log_probs = np.empty(30, np.int64), np.empty(30, np.float32)
     user = user_parts(x, structure)[0]
-    assert beam_search(user, structure, 30, 30, scratch, codes, log_probs) == 30
-    assert beam_search(user, structure, 6, 6, scratch, codes, log_probs) == 6
+    assert beam_search(user, structure, 30, scratch, codes, log_probs) == 30
+    assert beam_search(user, structure, 6, scratch, codes, log_probs) == 6
     assert codes[:6].tolist() == search_paths(x, structure, 6)[0][0].tolist()
 
 

@@ -14,7 +14,7 @@ from drlearn.recommenders._retrieval import StructureRetrieval
 from drlearn.structure.paths import NO_PATH, PathSpace, automatic_width, build_path_index
 
 EPOCHS_TOGETHER = 2
-M_STEP_BEAM, M_STEP_EXPANDED = 50, 25
+M_STEP_BEAM = 50
 M_STEP_EVENTS = 128
 STRUCTURE_BATCH = 2048
 
@@ -305,8 +305,8 @@ class DeepRetrievalRecommender(StructureRetrieval):
         with progress_bar(len(chosen), f"round {iteration}, M-step", self.verbose) as bar:
             path_scores = score_paths(
                 users, items, len(item_paths), network, beam_size=min(M_STEP_BEAM, space.size),
-                n_paths=self.n_candidate_paths, n_expanded=M_STEP_EXPANDED, events=chosen,
-                n_threads=self._n_threads(), progress=bar.update,
+                n_paths=self.n_candidate_paths, events=chosen, n_threads=self._n_threads(),
+                progress=bar.update,
             )  # fmt: skip
         return path_scores, assign_paths(
             path_scores, item_paths, n_events, alpha=alpha, penalty_degree=self.penalty_degree

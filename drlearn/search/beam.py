@@ -159,7 +159,7 @@ def _expand(structure, layer, user, n_prefixes, now, beam_size, scratch):
 
 
 @fast_jit
-def beam_search(user, structure, beam_size, n_expanded, scratch, codes, log_probs):
+def beam_search(user, structure, beam_size, scratch, codes, log_probs):
     """Find the `beam_size` most probable paths of one user by beam search (algorithm 1).
 
     Parameters
@@ -169,9 +169,6 @@ def beam_search(user, structure, beam_size, n_expanded, scratch, codes, log_prob
     structure : StructureArrays
     beam_size : int
         B, at most what `scratch` was allocated for.
-    n_expanded : int
-        Prefixes of a layer to look below, the most probable ones; `beam_size` in the paper. Below
-        fewer, the B paths are found in less time, the less probable of them not surely.
     scratch : BeamScratch
     codes, log_probs : ndarrays of shape (>= beam_size,), int64 and float32
         Filled with the paths found and log p(c|x), most probable first.
@@ -179,14 +176,13 @@ def beam_search(user, structure, beam_size, n_expanded, scratch, codes, log_prob
     Returns
     -------
     int
-        Number of paths found: `beam_size`, or as many as there are below the prefixes.
+        Number of paths found: `beam_size`, or K**D where that is smaller.
     """
     depth, width = structure.output_bias.shape
     n_prefixes, now = 1, 0
     scratch.codes[0, 0], scratch.log_probs[0, 0] = 0, np.float32(0.0)
     for layer in range(depth):
-        n_prefixes, after = min(n_prefixes, n_expanded), 1 - now
-        filled = _expand(structure, layer, user, n_prefixes, now, beam_size, scratch)
+        filled, after = _expand(structure, layer, user, n_prefixes, now, beam_size, scratch), 1 - now
         for i in range(filled):
             parent, node = divmod(scratch.best[i], width)
             for d in range(layer):
@@ -203,7 +199,7 @@ def beam_search(user, structure, beam_size, n_expanded, scratch, codes, log_prob
 def _beam_rows(X, structure, beam_size, scratch, codes, log_probs):
     parts = user_parts(X, structure)
     for row in range(X.shape[0]):
-        found = beam_search(parts[row], structure, beam_size, beam_size, scratch, codes[row], log_probs[row])
+        found = beam_search(parts[row], structure, beam_size, scratch, codes[row], log_probs[row])
         for i in range(found, codes.shape[1]):
             codes[row, i], log_probs[row, i] = -1, -np.inf
 

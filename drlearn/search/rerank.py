@@ -157,7 +157,7 @@ def _retrieve_rows(X, structure, beam_size, scratch, index, catalogue, seen_indp
     logits = np.empty(1024, np.float32)
     users = user_parts(X, structure)
     for row in range(X.shape[0]):
-        n_codes = beam_search(users[row], structure, beam_size, beam_size, scratch, codes, log_probs)
+        n_codes = beam_search(users[row], structure, beam_size, scratch, codes, log_probs)
         items, mass, n = collect_candidates(codes, n_codes, log_probs, index, items, mass)
         found[row, 0] = n
         n = drop_barred(items, mass, n, catalogue.allowed, seen[seen_indptr[row] : seen_indptr[row + 1]])

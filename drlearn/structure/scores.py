@@ -82,7 +82,7 @@ def _keep_largest(codes, sums, n, order, top_codes, top_scores):
 
 
 @jit
-def _score_items(X, indptr, structure, beam_size, n_expanded, scratch, top_codes, top_scores):
+def _score_items(X, indptr, structure, beam_size, scratch, top_codes, top_scores):
     """Score the paths of consecutive items whose events' user vectors are rows of `X` under `indptr`."""
     found_codes = np.empty(beam_size, np.int64)
     found_log_probs = np.empty(beam_size, np.float32)
@@ -91,9 +91,7 @@ def _score_items(X, indptr, structure, beam_size, n_expanded, scratch, top_codes
     for item in range(indptr.shape[0] - 1):
         n = 0
         for event in range(indptr[item], indptr[item + 1]):
-            found = beam_search(
-                users[event], structure, beam_size, n_expanded, scratch, found_codes, found_log_probs
-            )
+            found = beam_search(users[event], structure, beam_size, scratch, found_codes, found_log_probs)
             if n + found > codes.shape[0]:
                 keys, places, codes, sums = _in_twice_the_room(codes, sums, n)
             for i in range(found):
@@ -128,7 +126,6 @@ def score_paths(
     *,
     beam_size,
     n_paths,
-    n_expanded=None,
     events=None,
     n_threads=1,
     progress=None,
@@ -147,8 +144,6 @@ def score_paths(
         B, paths looked at per event.
     n_paths : int
         S, paths kept per item.
-    n_expanded : int, default=None
-        Prefixes of a layer that a beam looks below; None means `beam_size`, the paper's.
     events : ndarray of int, default=None
         Places of the events to score by, such as those of `sample_events`; None takes all.
     n_threads : int, default=1
@@ -173,7 +168,6 @@ def score_paths(
             indptr[start : stop + 1] - first,
             structure,
             beam_size,
-            n_expanded or beam_size,
             scratch,
             table.codes[start:stop],
             table.scores[start:stop],
