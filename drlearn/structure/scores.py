@@ -118,18 +118,7 @@ def sample_events(items, n_items, max_events, rng):
     return np.sort(order[rank < max_events])
 
 
-def score_paths(
-    X,
-    items,
-    n_items,
-    structure,
-    *,
-    beam_size,
-    n_paths,
-    events=None,
-    n_threads=1,
-    progress=None,
-):
+def score_paths(X, items, n_items, structure, *, beam_size, n_paths, events=None, n_threads=1, progress=None):
     """Score every item's paths from beams over its events.
 
     Parameters
