@@ -251,11 +251,12 @@ class Vocabulary:
             If a code is outside ``-1..n-1``.
         """
         codes = np.asarray(codes)
-        if codes.size and not (-1 <= codes.min() and codes.max() < len(self)):
-            raise ValueError(f"codes must lie in -1..{len(self) - 1}, got {codes.min()}..{codes.max()}")
-        known = codes >= 0
-        if known.all():
+        low, high = (codes.min(), codes.max()) if codes.size else (0, -1)
+        if not (-1 <= low and high < len(self)):
+            raise ValueError(f"codes must lie in -1..{len(self) - 1}, got {low}..{high}")
+        if low >= 0:
             return self._ids[codes]
+        known = codes >= 0
         ids = np.full(codes.shape, self.missing, dtype=self._ids.dtype)
         ids[known] = self._ids[codes[known]]
         return ids

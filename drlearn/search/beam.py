@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from drlearn._exponential import exponentials
-from drlearn._runtime import even_bounds, fast_jit, run_blocks
+from drlearn._runtime import even_bounds, fast_jit, jit, run_blocks
 from drlearn.search.selection import keep_best, sort_best_first
 
 _ZERO, _LEAST, _MOST = np.float32(0.0), np.float32(1e-25), np.float32(1e25)
@@ -60,14 +60,13 @@ class BeamScratch(NamedTuple):
     best: np.ndarray  # (B,) int32, children sorted
 
 
+@jit
 def beam_scratch(structure, beam_size):
     """Allocate the `BeamScratch` for beams of `beam_size` over `structure`."""
     depth, hidden = structure.user_bias.shape
     width = structure.output_bias.shape[1]
     if beam_size * width >= 2**31:
-        raise ValueError(
-            f"beam_size times width must stay below 2**31, got {beam_size} x {width}; lower beam_size."
-        )
+        raise ValueError("beam_size times width must stay below 2**31: lower beam_size")
     rows = min(max(_PRODUCT // (hidden * width), 1), 64)
     f32, i32, block, room = np.float32, np.int32, (rows, width), beam_size + rows * width
     power = np.empty(block, f32)
@@ -196,8 +195,8 @@ def beam_search(user, structure, beam_size, scratch, codes, log_probs):
 
 
 @fast_jit
-def _beam_rows(X, structure, beam_size, scratch, codes, log_probs):
-    parts = user_parts(X, structure)
+def _beam_rows(X, structure, beam_size, codes, log_probs):
+    parts, scratch = user_parts(X, structure), beam_scratch(structure, beam_size)
     for row in range(X.shape[0]):
         found = beam_search(parts[row], structure, beam_size, scratch, codes[row], log_probs[row])
         for i in range(found, codes.shape[1]):
@@ -225,9 +224,8 @@ def search_paths(X, structure, beam_size, n_threads=1):
     log_probs = np.empty((len(X), beam_size), dtype=np.float32)
 
     def block(start, stop):
-        scratch = beam_scratch(structure, beam_size)
         rows = slice(start, stop)
-        _beam_rows(X[rows], structure, beam_size, scratch, codes[rows], log_probs[rows])
+        _beam_rows(X[rows], structure, beam_size, codes[rows], log_probs[rows])
 
     run_blocks(block, even_bounds(len(X), _BLOCK), n_threads)
     return codes, log_probs

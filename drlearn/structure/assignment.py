@@ -37,7 +37,7 @@ def _best_candidate(scores, columns, sizes, chosen, n_chosen, total, n_events, c
         gain = n_events * (np.log(scores[i] + total) - base) - costs[size]
         if gain > best_gain:
             best, best_gain, best_size = i, gain, size
-            least = np.exp(base + (gain + costs[0]) / n_events) * (1 - 1e-9)
+            least = np.exp(base + (gain + costs[0]) / n_events) * (1 - 1e-9) if n_events > 0 else 0.0
     return best
 
 

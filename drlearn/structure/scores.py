@@ -82,11 +82,12 @@ def _keep_largest(codes, sums, n, order, top_codes, top_scores):
 
 
 @jit
-def _score_items(X, indptr, structure, beam_size, scratch, top_codes, top_scores):
+def _score_items(X, indptr, structure, beam_size, top_codes, top_scores):
     """Score the paths of consecutive items whose events' user vectors are rows of `X` under `indptr`."""
     found_codes = np.empty(beam_size, np.int64)
     found_log_probs = np.empty(beam_size, np.float32)
-    users, order = user_parts(X, structure), np.empty(top_codes.shape[1], np.int32)
+    users, scratch = user_parts(X, structure), beam_scratch(structure, beam_size)
+    order = np.empty(top_codes.shape[1], np.int32)
     keys, places, codes, sums = _table(4 * beam_size)
     for item in range(indptr.shape[0] - 1):
         n = 0
@@ -151,13 +152,11 @@ def score_paths(X, items, n_items, structure, *, beam_size, n_paths, events=None
 
     def block(start, stop):
         first, last = indptr[start], indptr[stop]
-        scratch = beam_scratch(structure, beam_size)
         _score_items(
             X[order[first:last]],
             indptr[start : stop + 1] - first,
             structure,
             beam_size,
-            scratch,
             table.codes[start:stop],
             table.scores[start:stop],
         )

@@ -98,7 +98,8 @@ class Negatives:
         """Return distinct items, ascending, and what to add to their logits (draws over q, in logs)."""
         if self._all is not None:
             return self._all, np.zeros(len(self._all), np.float32)
-        drawn = np.searchsorted(self._cumulative, rng.random(self._n), side="right")
+        # Sorted: neighbours in a long table share cache lines.
+        drawn = np.searchsorted(self._cumulative, np.sort(rng.random(self._n)), side="right")
         items, times = np.unique(np.minimum(drawn, len(self._cumulative) - 1), return_counts=True)
         return items, np.log(times, dtype=np.float32) - self.log_q[items]
 
