@@ -175,6 +175,11 @@ def cpu_name():
     return names[0] if names else platform.processor() or platform.machine()
 
 
+def machine():
+    """Return what figures were made on: processor, cores and Python."""
+    return f"{cpu_name()}, {os.cpu_count()} cores, Python {platform.python_version()}"
+
+
 def main():
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -194,12 +199,11 @@ def main():
             rows += more
             print(table(more), flush=True)
     arguments.output.parent.mkdir(parents=True, exist_ok=True)
-    machine = f"{cpu_name()}, {os.cpu_count()} cores, Python {platform.python_version()}"
-    facts = {"date": date.today().isoformat(), "machine": machine, "parameters": parameters}
+    facts = {"date": date.today().isoformat(), "machine": machine(), "parameters": parameters}
     arguments.output.with_suffix(".json").write_text(
         json.dumps({**facts, "rows": rows, "histories": histories}, indent=1)
     )
-    arguments.output.with_suffix(".md").write_text(f"{facts['date']}, {machine}\n\n{table(rows)}\n")
+    arguments.output.with_suffix(".md").write_text(f"{facts['date']}, {facts['machine']}\n\n{table(rows)}\n")
     print(table(rows))
 
 

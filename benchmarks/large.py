@@ -13,18 +13,15 @@ from __future__ import annotations
 import argparse
 import functools
 import json
-import os
 import pickle
-import platform
-import resource
-import sys
 import time
 from contextlib import ExitStack, contextmanager
 from datetime import date
 from pathlib import Path
 from unittest.mock import patch
 
-from accuracy import cpu_name
+from accuracy import machine
+from peers.job import peak_mib
 
 from drlearn import DeepRetrievalRecommender
 from drlearn.datasets import make_interactions
@@ -49,8 +46,7 @@ BEAMS, K, N_COMPARED = (10, 25, 50, 100, 200), 200, 500
 
 def peak_gib():
     """Return the largest memory that this process has held."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / (2**30 if sys.platform == "darwin" else 2**20)
+    return peak_mib() / 1024
 
 
 @contextmanager
@@ -189,7 +185,7 @@ def main():
         est.fit(train)
     facts = {
         "date": date.today().isoformat(),
-        "machine": f"{cpu_name()}, {os.cpu_count()} cores, Python {platform.python_version()}",
+        "machine": machine(),
         "parameters": parameters, "seed": arguments.seed, "users": len(train), "items": train.n_items,
         "events": train.n_events, "fit_seconds": time.perf_counter() - started, "peak_gib": peak_gib(),
         "items_with_events": int(est._recommendable.sum()), "history": est.history_,

@@ -17,9 +17,7 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import pickle
-import platform
 import time
 from collections import Counter, defaultdict
 from datetime import date
@@ -31,7 +29,7 @@ import joblib
 import numpy as np
 from _methods import METHODS, NumpyScan, Problem, threads
 from _report import figure, ratios, table
-from accuracy import cpu_name
+from accuracy import machine
 
 from drlearn import DeepRetrievalRecommender, __version__
 from drlearn.datasets import make_interactions
@@ -213,7 +211,7 @@ def run(stored, arguments):
     methods, left_out = build(problem, settings, arguments.skip)
     return {
         "date": date.today().isoformat(),
-        "machine": f"{cpu_name()}, {os.cpu_count()} cores, Python {platform.python_version()}",
+        "machine": machine(),
         "versions": {"drlearn": __version__, **{name: version_of(name) for name in LIBRARIES}},
         "recipe": stored["recipe"],
         "searched": len(problem.known),

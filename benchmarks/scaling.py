@@ -18,8 +18,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import time
 from collections.abc import Callable
 from datetime import date
@@ -27,7 +25,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from accuracy import cpu_name
+from accuracy import machine
 
 from drlearn import SoftmaxRecommender
 from drlearn._runtime import effective_n_threads
@@ -289,11 +287,11 @@ def main():
         for curve in curves(World(n_events, n_items, shards, n_threads), n_events, n_items, n, shards):
             rows.append(measure(curve))
             print(table(rows[-1:]).splitlines()[-1], flush=True)
-    machine = f"{cpu_name()}, {os.cpu_count()} cores, {n_threads} threads, Python {platform.python_version()}"
-    facts = {"date": date.today().isoformat(), "machine": machine, "quick": arguments.quick}
+    made_on = f"{machine()}, {n_threads} threads"
+    facts = {"date": date.today().isoformat(), "machine": made_on, "quick": arguments.quick}
     arguments.output.parent.mkdir(parents=True, exist_ok=True)
     arguments.output.with_suffix(".json").write_text(json.dumps({**facts, "rows": rows}, indent=1))
-    arguments.output.with_suffix(".md").write_text(f"{facts['date']}, {machine}\n\n{table(rows)}\n")
+    arguments.output.with_suffix(".md").write_text(f"{facts['date']}, {made_on}\n\n{table(rows)}\n")
     draw(rows, arguments.output.with_suffix(".png"))
 
 

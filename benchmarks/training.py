@@ -16,7 +16,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import subprocess
 import sys
 import tempfile
@@ -24,7 +23,7 @@ from datetime import date
 from pathlib import Path
 
 import numpy as np
-from accuracy import FILES, cpu_name, figures, load
+from accuracy import FILES, figures, load, machine
 from peers.settings import GRIDS, SETTINGS, STARTS
 
 from drlearn.model_selection import holdout_users
@@ -277,10 +276,9 @@ def draw(rows, path):
 def write(rows, arguments):
     """Write JSON, table and figure so far."""
     arguments.output.parent.mkdir(parents=True, exist_ok=True)
-    machine = f"{cpu_name()}, {os.cpu_count()} cores, Python {platform.python_version()}"
-    facts = {"date": date.today().isoformat(), "machine": machine, "sample": arguments.sample}
+    facts = {"date": date.today().isoformat(), "machine": machine(), "sample": arguments.sample}
     arguments.output.with_suffix(".json").write_text(json.dumps({**facts, "rows": rows}, indent=1))
-    text = f"{facts['date']}, {machine}\n\n{table(rows)}\n\n{verdict(rows)}\n"
+    text = f"{facts['date']}, {facts['machine']}\n\n{table(rows)}\n\n{verdict(rows)}\n"
     arguments.output.with_suffix(".md").write_text(text)
     if any("figure" in row for row in rows):
         draw(rows, arguments.output.with_suffix(".png"))

@@ -84,13 +84,10 @@ class RaggedRows:
     def _gather(self, starts: np.ndarray, lengths: np.ndarray, user_ids: np.ndarray) -> Any:
         """Return rows made of the events ``starts[i]:starts[i] + lengths[i]``."""
         indptr = offsets(lengths)
-        if len(starts) == 1:  # a run of events, shared rather than copied
-            events = slice(int(starts[0]), int(starts[0] + lengths[0]))
-        else:
-            events = np.arange(indptr[-1]) + np.repeat(starts - indptr[:-1], lengths)
+        events = np.arange(indptr[-1]) + np.repeat(starts - indptr[:-1], lengths)
         return self._take(indptr, events, user_ids)
 
-    def _take(self, indptr: np.ndarray, events: np.ndarray | slice, user_ids: np.ndarray) -> Any:
+    def _take(self, indptr: np.ndarray, events: np.ndarray, user_ids: np.ndarray) -> Any:
         times, weights = (None if a is None else a[events] for a in (self.times, self.weights))
         values = indptr, self.items[events], self.item_vocabulary, user_ids, times, weights
         return type(self)._trusted(*values)

@@ -91,6 +91,12 @@ def test_scratch_of_a_larger_beam_gives_the_same_smaller_beam():
     assert codes[:6].tolist() == search_paths(x, structure, 6)[0][0].tolist()
 
 
+def test_a_beam_beyond_the_range_of_places_is_refused():
+    structure = reference.random_structure(np.random.default_rng(5), 3, 5, 3, 4)
+    with pytest.raises(ValueError, match="below 2\\*\\*31, got 536870912 x 5; lower beam_size"):
+        beam_scratch(structure, 2**29)
+
+
 @pytest.mark.parametrize("n_threads", [2, 3])
 def test_results_do_not_depend_on_threads_or_blocks(monkeypatch, n_threads):
     rng = np.random.default_rng(6)

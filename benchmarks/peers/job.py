@@ -47,7 +47,7 @@ class Job:
         yield
         self.seconds += time.perf_counter() - started
         self.cpu_seconds += time.process_time() - cpu_started
-        self.peak_mib = max(self.peak_mib, _peak_mib())
+        self.peak_mib = max(self.peak_mib, peak_mib())
 
     @property
     def out_of_time(self):
@@ -94,7 +94,7 @@ def _forget_peak():
         pass
 
 
-def _peak_mib():
+def peak_mib():
     """The high-water mark; getrusage, whose mark a child inherits from its parent, where /proc is missing."""
     status = Path("/proc/self/status")
     if status.exists():

@@ -55,6 +55,19 @@ _SOFTMAX = {"class": "SoftmaxRecommender"}
 _DR = {"class": "DeepRetrievalRecommender"}
 _EPOCHS = (4, 8, 14)
 
+
+def _untuned(session_max_len):
+    """Settings for a set on which nothing was tuned."""
+    return {
+        "popularity": [_POPULARITY],
+        **{method: [start] for method, start in STARTS.items()},
+        "sasrec": [{**_SAMPLED, "session_max_len": session_max_len}],
+        "gru4rec": [_GRU4REC],
+        "softmax": [{**_SOFTMAX, "n_epochs": n} for n in _EPOCHS],
+        "dr": [{**_DR, "n_epochs": n} for n in _EPOCHS],
+    }
+
+
 SETTINGS = {
     "ml-1m": {
         "popularity": [_POPULARITY],
@@ -67,20 +80,6 @@ SETTINGS = {
         "softmax": [{**_SOFTMAX, "n_epochs": n} for n in _EPOCHS],
         "dr": [{**_DR, "n_epochs": n, "n_paths": 2, "n_structure_epochs": 4} for n in _EPOCHS],
     },
-    "amazon-beauty": {
-        "popularity": [_POPULARITY],
-        **{method: [start] for method, start in STARTS.items()},
-        "sasrec": [{**_SAMPLED, "session_max_len": 20}],
-        "gru4rec": [_GRU4REC],
-        "softmax": [{**_SOFTMAX, "n_epochs": n} for n in _EPOCHS],
-        "dr": [{**_DR, "n_epochs": n} for n in _EPOCHS],
-    },
-    "diginetica": {
-        "popularity": [_POPULARITY],
-        **{method: [start] for method, start in STARTS.items()},
-        "sasrec": [{**_SAMPLED, "session_max_len": 15}],
-        "gru4rec": [_GRU4REC],
-        "softmax": [{**_SOFTMAX, "n_epochs": n} for n in _EPOCHS],
-        "dr": [{**_DR, "n_epochs": n} for n in _EPOCHS],
-    },
+    "amazon-beauty": _untuned(session_max_len=20),
+    "diginetica": _untuned(session_max_len=15),
 }

@@ -66,7 +66,9 @@ def beam_scratch(structure, beam_size):
     depth, hidden = structure.user_bias.shape
     width = structure.output_bias.shape[1]
     if beam_size * width >= 2**31:
-        raise ValueError("beam_size times width must stay below 2**31: lower beam_size")
+        raise ValueError(
+            f"beam_size times width must stay below 2**31, got {beam_size} x {width}; lower beam_size."
+        )
     rows = min(max(_PRODUCT // (hidden * width), 1), 64)
     f32, i32, block, room = np.float32, np.int32, (rows, width), beam_size + rows * width
     power = np.empty(block, f32)

@@ -73,7 +73,7 @@ def _empty(keys, codes, n):
 @jit
 def _keep_largest(codes, sums, n, order, top_codes, top_scores):
     """Write the codes with the largest sums, largest first; `sums` are rearranged."""
-    payloads = np.arange(n).astype(np.int32)
+    payloads = np.arange(n, dtype=np.int32)
     kept = select_top(sums, payloads, n, top_scores, order)
     for i in range(kept):
         top_codes[i] = codes[order[i]]
