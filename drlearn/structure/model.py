@@ -54,9 +54,10 @@ class MixedEncoder(nn.Module):
 
     def forward(self, events):  # (B, T, dim) -> (B, T, dim)
         """Return the user vector after each event."""
-        parts = (self.gru(events), _root_mean(events), events)  # 3 x (B, T, dim)
-        gated = sum(gate * part for gate, part in zip(self.gates, parts, strict=True))
-        return gated + self.mix(torch.cat(parts, dim=-1))
+        parts = torch.cat([self.gru(events), _root_mean(events), events], dim=-1)  # (B, T, 3 dim)
+        eye = torch.eye(events.shape[-1], device=events.device)
+        gated_sum = torch.kron(self.gates[None], eye)  # (dim, 3 dim)
+        return F.linear(parts, self.mix.weight + gated_sum, self.mix.bias)
 
 
 def _root_mean(events):  # (B, T, dim) -> (B, T, dim)

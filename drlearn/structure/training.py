@@ -7,6 +7,7 @@ added in order: results do not depend on the number of threads.
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
 from typing import NamedTuple
 
 import numpy as np
@@ -69,6 +70,15 @@ class Shards:
         """Return the results of tasks in order."""
         return list(self._pool.map(function, tasks))
 
+    def ahead(self, function, tasks):
+        """Yield the results of tasks in order, each computed while the one before it is in use."""
+        tasks = iter(tasks)
+        coming = [self._pool.submit(function, task) for task in islice(tasks, 1)]
+        while coming:
+            ready = coming.pop().result()
+            coming = [self._pool.submit(function, task) for task in islice(tasks, 1)]
+            yield ready
+
 
 def n_shards(n_events):
     """Return into how many shards a batch is cut: a power of two, which fills even numbers of threads."""
@@ -102,6 +112,15 @@ class Negatives:
         drawn = np.searchsorted(self._cumulative, np.sort(rng.random(self._n)), side="right")
         items, times = np.unique(np.minimum(drawn, len(self._cumulative) - 1), return_counts=True)
         return items, np.log(times, dtype=np.float32) - self.log_q[items]
+
+
+class Batch(NamedTuple):
+    """A batch without its parameters: the item table's rows it touches, its negatives, its shards."""
+
+    rows: np.ndarray
+    negatives: np.ndarray
+    offset: np.ndarray
+    shards: list
 
 
 class Shard(NamedTuple):
@@ -176,28 +195,25 @@ class JointTrainer:
         self._model.train()
         windows = training_windows(self._indptr, self._history_length, rng)
         following, totals = windows._replace(first=windows.first + 1), np.zeros(2)
-        for chosen in batches(windows, self._batch_size, rng):
-            totals += self._train(windows, following, chosen, targets, rng)
+        groups = batches(windows, self._batch_size, rng)
+        prepared = self._shards.ahead(lambda chosen: self._prepare(windows, following, chosen, rng), groups)
+        for chosen, batch in zip(groups, prepared, strict=True):
+            if batch.shards:
+                totals += self._train(batch, targets)
             if progress is not None:
                 progress(int(windows.length[chosen].sum()))
         means = totals / max(1, self._n_targets)
         return float(means[0]), float(means[1]) if targets is not None else None
 
-    def _train(self, windows, following, chosen, targets, rng):
-        """One step on one batch."""
-        device = self._model.item_table.device
+    def _prepare(self, windows, following, chosen, rng):
+        """All of a batch that no parameter decides."""
         negatives, offset = self._negatives.draw(rng)
         count = n_shards(windows.length[chosen].sum())
         parts = [part for part in np.array_split(chosen, count) if len(part)]
         inputs = [pad(self._items, windows, part) for part in parts]
         masks = [pad(self._targets, following, part)[0] for part in parts]
         wanted = [pad(self._items, following, part)[0][mask] for part, mask in zip(parts, masks, strict=True)]
-        n_events = sum(map(len, wanted))
-        if n_events == 0:
-            return np.zeros(2)
         rows = np.unique(np.concatenate([negatives, *wanted, *(items[real] for items, real in inputs)]))
-        table = self._model.item_table.detach()[torch.from_numpy(rows).to(device)]  # (R, dim)
-        table.requires_grad_()
         self._column[negatives] = np.arange(len(negatives))
         shards = []
         for (items, real), mask, after in zip(inputs, masks, wanted, strict=True):
@@ -206,20 +222,27 @@ class JointTrainer:
                 barred = barred_negatives(columns, mask, self._column[after], not self._repeats)
                 shards.append(Shard(np.searchsorted(rows, items), mask, after, barred, rng.spawn(1)[0]))
         self._column[negatives] = -1
-        record = np.zeros((len(shards), 2))
+        return Batch(rows, negatives, offset, shards)
+
+    def _train(self, batch, targets):
+        """One step on one batch."""
+        rows = torch.from_numpy(batch.rows).to(self._model.item_table.device)
+        table = self._model.item_table.detach()[rows].requires_grad_()  # (R, dim)
+        n_events = sum(len(shard.wanted) for shard in batch.shards)
+        record = np.zeros((len(batch.shards), 2))
 
         def loss_of_shard(i):
-            softmax, structure = self._losses(table, rows, negatives, offset, targets, shards[i])
+            softmax, structure = self._losses(table, batch, targets, batch.shards[i])
             record[i] = float(softmax.detach()), float(structure.detach())
             return (softmax + structure) / n_events
 
         network = list(self._structure.parameters()) if targets is not None else []
         parameters = [table, *self._encoder, *network]
-        _, gradients = self._shards.gradients(loss_of_shard, range(len(shards)), parameters)
+        _, gradients = self._shards.gradients(loss_of_shard, range(len(batch.shards)), parameters)
         self._apply(rows, gradients, network)
         return record.sum(axis=0)
 
-    def _losses(self, table, rows, negatives, offset, targets, shard):
+    def _losses(self, table, batch, targets, shard):
         """Softmax and structure losses, summed over one shard's events."""
 
         def tensor(array):
@@ -230,13 +253,13 @@ class JointTrainer:
 
         # One look-up for all, whose gradient touches the table once.
         wanted = tensor(shard.wanted)
-        places = np.searchsorted(rows, np.concatenate([shard.wanted, negatives]))
+        places = np.searchsorted(batch.rows, np.concatenate([shard.wanted, batch.negatives]))
         found = F.embedding(tensor(np.concatenate([shard.inputs.ravel(), places])), table)
-        events, own, scanned = found.split([shard.inputs.size, len(shard.wanted), len(negatives)])
+        events, own, scanned = found.split([shard.inputs.size, len(shard.wanted), len(batch.negatives)])
         own, scanned = self._model.scaled(own), self._model.scaled(scanned)  # (E, dim), (N, dim)
         x = self._model.encode(events.view(*shard.inputs.shape, -1), tensor(shard.mask), dropout)  # (E, dim)
         positive = (x * own).sum(-1) - tensor(self._negatives.log_q[shard.wanted])  # (E,)
-        softmax = SampledSoftmax.apply(x, scanned, tensor(offset), positive, *map(tensor, shard.barred))
+        softmax = SampledSoftmax.apply(x, scanned, tensor(batch.offset), positive, *map(tensor, shard.barred))
         if targets is None:
             return softmax, torch.zeros((), device=table.device)
         return softmax, self._structure.loss(x, targets.nodes[wanted], targets.exists[wanted])
@@ -244,9 +267,8 @@ class JointTrainer:
     def _apply(self, rows, gradients, network):
         """Let the optimizers step: on the touched rows of the table, on the encoder, on the structure."""
         table = self._model.item_table
-        index = torch.from_numpy(rows)[None].to(table.device)
         table.grad = torch.sparse_coo_tensor(
-            index, gradients[0], table.shape, is_coalesced=True, check_invariants=False
+            rows[None], gradients[0], table.shape, is_coalesced=True, check_invariants=False
         )
         for parameter, gradient in zip([*self._encoder, *network], gradients[1:], strict=True):
             parameter.grad = gradient
