@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 from scipy import sparse
 from sklearn.base import clone
+from sklearn.exceptions import NotFittedError
 
 from drlearn.datasets import make_interactions
 from drlearn.interactions import Interactions, Vocabulary
@@ -222,6 +223,27 @@ class RecommenderContract:
             np.testing.assert_array_equal(one, other)
         np.testing.assert_array_equal(back.recommend(X.user_ids[:3]), wanted[0][:3])
         assert back.score(X) == est.score(X)
+
+    @pytest.mark.parametrize("mmap", [False, True])
+    def test_saved_recommender_answers_alike(self, est, X, tmp_path, mmap):
+        est.save(tmp_path / "model")
+        back = type(est).load(tmp_path / "model", mmap=mmap)
+        assert back.get_params() == est.get_params()
+        assert sorted(vars(back)) == sorted(vars(est))
+        wanted = est.recommend(X, return_scores=True)
+        for one, other in zip(back.recommend(X, return_scores=True), wanted, strict=True):
+            np.testing.assert_array_equal(one, other)
+        np.testing.assert_array_equal(back.recommend(X.user_ids[:3]), wanted[0][:3])
+        assert back._fit_X == est._fit_X and back.score(X) == est.score(X)
+        back.save(tmp_path / "copy")
+        assert [f.name for f in sorted((tmp_path / "copy").iterdir())] == [
+            f.name for f in sorted((tmp_path / "model").iterdir())
+        ]  # named by what is inside
+
+    def test_only_fitted_recommenders_are_saved(self, tmp_path):
+        with pytest.raises(NotFittedError):
+            self.recommender().save(tmp_path / "model")
+        assert not (tmp_path / "model").exists()
 
     def test_fit_returns_itself_and_leaves_parameters_alone(self, X):
         est = self.recommender()

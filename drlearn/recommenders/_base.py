@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import warnings
-from numbers import Integral, Real
+from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
-import narwhals.stable.v1 as nw
 import numpy as np
-from scipy import sparse
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted, validate_data
 
@@ -16,6 +14,8 @@ from drlearn._runtime import effective_n_threads
 from drlearn._vocabulary import as_ids
 from drlearn.interactions import Interactions, as_interactions
 from drlearn.metrics import f1_at_k
+from drlearn.recommenders._inputs import as_numbers, check_number, is_ids, is_labels, is_matrix
+from drlearn.recommenders._persistence import Persistent
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -25,7 +25,7 @@ _LISTED = 10
 _DEFAULT_K = 10
 
 
-class BaseRecommender(BaseEstimator):
+class BaseRecommender(Persistent, BaseEstimator):
     """What all recommenders share; a recommender adds `_fit` and `_rank`."""
 
     def fit(self, X: Any, y: Any = None) -> Self:
@@ -62,9 +62,8 @@ class BaseRecommender(BaseEstimator):
             vars(self).clear()
             vars(self).update(before)
             raise
-        counts = X.item_counts()
-        fitted |= {"item_counts_": counts, "n_items_": X.n_items, "_fit_X": X, "_recommendable": counts > 0}
-        vars(self).update(fitted)
+        fitted |= {"item_counts_": X.item_counts(), "n_items_": X.n_items, "_fit_X": X}
+        vars(self).update(fitted | self._derived(fitted))
         return self
 
     def recommend(
@@ -143,7 +142,7 @@ class BaseRecommender(BaseEstimator):
         """
         check_is_fitted(self)
         X = self._histories(X)
-        if y is None or _is_labels(y):
+        if y is None or is_labels(y):
             if not (X.lengths > 1).any():
                 raise ValueError(
                     "X has no user with two known events to split into history and truth; "
@@ -152,6 +151,22 @@ class BaseRecommender(BaseEstimator):
             X, y = X.split(0.5)
         k = min(_DEFAULT_K, self.n_items_)
         return f1_at_k(y, self._serve(X, k, True, None, None)[0], k)
+
+    def _derived(self, state):
+        """What follows from the rest of a fitted state (`_derived_names`) and is not saved."""
+        return {"_recommendable": state["item_counts_"] > 0}
+
+    def _restored(self, state):
+        """Return a loaded state with its parts checked and made whole; raise where they disagree."""
+        from drlearn.recommenders._state import expect_array
+
+        other = next((n for n in ("n_items_", "n_features_in_") if type(state[n]) is not int), None)
+        if other is not None:
+            raise ValueError(f"{other} is {state[other]!r}, no integer")
+        if not isinstance(state["_fit_X"], Interactions) or state["_fit_X"].n_items != state["n_items_"]:
+            raise ValueError("the interactions and the number of items disagree")
+        expect_array(state, "item_counts_", (state["n_items_"],), np.int64)
+        return state
 
     def _serve(self, X, k, exclude_seen, allow, deny, **options):
         """Rank in chunks of users; return ids, scores and, where `_rank` gives them, paths."""
@@ -230,7 +245,7 @@ class BaseRecommender(BaseEstimator):
             )
         if isinstance(X, (list, tuple)) and len(X) and all(np.ndim(x) == 1 and len(x) == 0 for x in X):
             return Interactions.from_sequences(X, item_vocabulary=self._fit_X.item_vocabulary)
-        if not _is_ids(X):
+        if not is_ids(X):
             return self._read(X, reset=False)
         try:
             return self._fit_X[self._fit_X.rows_of(X)]
@@ -242,9 +257,9 @@ class BaseRecommender(BaseEstimator):
 
     def _read(self, X, reset):
         """Return X as Interactions; over the items of fit unless `reset`."""
-        if _is_matrix(X):
+        if is_matrix(X):
             X = validate_data(
-                self, _as_numbers(X), accept_sparse="csr", dtype=[np.float64, np.float32],
+                self, as_numbers(X), accept_sparse="csr", dtype=[np.float64, np.float32],
                 ensure_non_negative=True, reset=reset,
             )  # fmt: skip
             # Columns are the items of fit in their order, whatever their ids.
@@ -316,81 +331,3 @@ def take_rows(lists, rows):
 def one_a_row(items):
     """Return (indptr, items) of rows of one item each."""
     return np.arange(len(items) + 1, dtype=np.int64), items.astype(np.int32)
-
-
-def check_number(value, name, kind, low, high=np.inf, *, low_open=False, auto=False):
-    """Return `value` if it is a number of `kind` in the range, or "auto" where allowed, else raise."""
-    if auto and isinstance(value, str) and value == "auto":
-        return value
-    word = ("an integer" if kind is Integral else "a number") + (" or 'auto'" if auto else "")
-    if isinstance(value, bool) or not isinstance(value, kind):
-        raise TypeError(f"{name} must be {word}, got {value!r} of type {type(value).__name__}.")
-    if not (low < value if low_open else low <= value) or not value <= high or value == np.inf:
-        bounds = f"above {low}" if low_open else f"at least {low}"
-        bounds += f" and at most {high}" if high < np.inf else " and finite" if kind is Real else ""
-        raise ValueError(f"{name} must be {bounds}, got {value!r}.")
-    return value
-
-
-def check_choice(value, name, choices):
-    """Raise unless `value` is one of `choices`."""
-    if not isinstance(value, str) or value not in choices:
-        raise ValueError(f"{name} must be one of {list(choices)}, got {value!r}.")
-
-
-def check_n_jobs(n_jobs):
-    """Raise unless `n_jobs` is None or an integer other than 0."""
-    if n_jobs is not None and (check_number(n_jobs, "n_jobs", Integral, -np.inf) == 0):
-        raise ValueError("n_jobs must be None, a positive or a negative integer, got 0.")
-
-
-def _is_matrix(X):
-    """Whether X is a matrix of weights: sparse, an array, nested lists of floats or a frame of numbers."""
-    if isinstance(X, (Interactions, str)):
-        return False
-    if isinstance(X, np.ndarray):
-        return X.ndim != 1 or X.dtype != object
-    if sparse.issparse(X) or np.isscalar(X):
-        return True
-    if isinstance(X, list):
-        first = next((row for row in X if not isinstance(row, (list, tuple)) or len(row)), None)
-        return (
-            isinstance(first, (list, tuple))
-            and isinstance(first[0], Real)
-            and not isinstance(first[0], Integral)
-        )
-    if nw.dependencies.is_into_dataframe(X):
-        schema = nw.from_native(X).schema
-        events = any(str(name).lower().startswith(("user", "item", "timestamp")) for name in schema)
-        return not events and all(dtype.is_numeric() for dtype in schema.values())
-    return hasattr(X, "__array__") and not nw.dependencies.is_into_series(X)
-
-
-def _as_numbers(X):
-    """Return X, an array of strings or objects as an array of numbers."""
-    if not isinstance(X, np.ndarray) or X.dtype.kind not in "USO":
-        return X
-    try:
-        return X.astype(np.float64)
-    except (TypeError, ValueError) as error:
-        raise type(error)(
-            f"X is an array of dtype {X.dtype} that does not hold numbers only ({error}); pass item ids as a "
-            "list of sequences and events as a frame."
-        ) from error
-
-
-def _is_ids(X):
-    """Whether X is a list of user ids rather than of histories."""
-    if isinstance(X, (list, tuple)):
-        return len(X) > 0 and all(np.ndim(x) == 0 for x in X)
-    if isinstance(X, Interactions) or not hasattr(X, "__array__") or nw.dependencies.is_into_dataframe(X):
-        return False
-    X = np.asarray(X)
-    return X.ndim == 1 and X.dtype.kind in "iuUSO" and not any(np.ndim(x) for x in X[:1])
-
-
-def _is_labels(y):
-    """Whether y is a label a row, which scikit-learn passes around, and not a truth."""
-    if isinstance(y, (list, Interactions)) or np.ndim(y) != 1:
-        return False
-    return not any(np.ndim(label) for label in np.asarray(y)[:1])

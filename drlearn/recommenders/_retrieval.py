@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
-from drlearn.recommenders._base import check_number, one_a_row, take_rows
+from drlearn.recommenders._base import one_a_row, take_rows
+from drlearn.recommenders._inputs import check_number
 from drlearn.recommenders.softmax import SoftmaxBase, SoftmaxRecommender
-from drlearn.structure.paths import NO_PATH
+from drlearn.structure.paths import CODE_DTYPE, NO_PATH, REAL_DTYPE, PathSpace, build_path_index
 
 _CANDIDATES_A_RESULT = 8
 _WIDEN = 4
@@ -19,6 +20,38 @@ _WIDENINGS = 2
 
 class StructureRetrieval(SoftmaxBase):
     """The serving half of a Deep Retrieval recommender."""
+
+    _derived_names = (*SoftmaxBase._derived_names, "structure_", "path_index_", "path_sizes_")
+
+    def _derived(self, state):
+        index = build_path_index(state["item_paths_"])
+        return super()._derived(state) | {
+            "structure_": state["structure_model_"].export(), "path_index_": index,
+            "path_sizes_": index.sizes,
+        }  # fmt: skip
+
+    def _restored(self, state):
+        from drlearn.recommenders._state import expect_array
+        from drlearn.structure.model import StructureModel, with_weights
+        from drlearn.structure.scores import ScoreTable
+
+        state, space = super()._restored(state), state["path_space_"]
+        n_items, paths = state["n_items_"], state["item_paths_"]
+        if not isinstance(space, PathSpace) or space.depth != self.depth:
+            raise ValueError(f"path_space_ is {space!r}, but depth={self.depth}")
+        expect_array(state, "item_paths_", (n_items, self.n_paths), CODE_DTYPE)
+        if paths.min() < NO_PATH or paths.max() >= space.size:
+            raise ValueError(f"item_paths_ holds codes from {paths.min()} to {paths.max()} of {space.size}")
+        expect_array(state, "beam_curve_", (None, 2), np.float64)
+        arguments = self.embedding_dim, space.width, space.depth, self.n_hidden
+        weights = state["structure_model_"]
+        state["structure_model_"] = with_weights(lambda: StructureModel(*arguments), weights)
+        scores = state["path_scores_"]
+        if not isinstance(scores, ScoreTable):
+            raise ValueError("path_scores_ is no ScoreTable")
+        for name, dtype in (("codes", CODE_DTYPE), ("scores", REAL_DTYPE)):
+            expect_array(scores._asdict(), name, (n_items, self.n_candidate_paths), dtype)
+        return state
 
     def recommend(
         self,

@@ -9,7 +9,8 @@ import numpy as np
 
 from drlearn._history import TrainingHistory, progress_bar
 from drlearn._runtime import stream
-from drlearn.recommenders._base import check_choice, check_number, seen_items
+from drlearn.recommenders._base import seen_items
+from drlearn.recommenders._inputs import check_choice, check_number
 from drlearn.recommenders._retrieval import StructureRetrieval
 from drlearn.structure.paths import NO_PATH, PathSpace, automatic_width, build_path_index
 
@@ -224,7 +225,6 @@ class DeepRetrievalRecommender(StructureRetrieval):
     def _expectation_maximization(self, X, counts, space, seed, shards):
         """The paper's training: all together first, then EM over a frozen softmax (section 3)."""
         from drlearn.recommenders import _diagnostics
-        from drlearn.structure.model import export_encoder
         from drlearn.structure.training import StructureTrainer, encode_pairs
 
         history, started = TrainingHistory(verbose=self.verbose), time.perf_counter()
@@ -254,10 +254,9 @@ class DeepRetrievalRecommender(StructureRetrieval):
             )  # fmt: skip
         _diagnostics.warn_if_collapsed(row, np.count_nonzero(counts), alpha)
         return {
-            "softmax_model_": model.cpu(), "encoder_": export_encoder(model.encoder),
-            "item_vectors_": probe.item_vectors, "structure_model_": structure.cpu(),
-            "structure_": network, "path_space_": space, "item_paths_": item_paths, "path_index_": index,
-            "path_sizes_": index.sizes, "path_scores_": path_scores, "alpha_": alpha,
+            "softmax_model_": model.cpu(), "item_vectors_": probe.item_vectors,
+            "structure_model_": structure.cpu(), "path_space_": space, "item_paths_": item_paths,
+            "path_scores_": path_scores, "alpha_": alpha,
             "beam_curve_": _diagnostics.beam_curve(probe, network, item_paths, index, space),
             "history_": history, "n_iter_": self.max_iter,
         }  # fmt: skip

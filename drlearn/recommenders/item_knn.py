@@ -10,7 +10,8 @@ from scipy import sparse
 from sklearn.preprocessing import normalize
 from sklearn.utils.validation import check_is_fitted
 
-from drlearn.recommenders._base import BaseRecommender, check_number, one_a_row, take_rows
+from drlearn.recommenders._base import BaseRecommender, one_a_row, take_rows
+from drlearn.recommenders._inputs import check_number
 
 _CELLS = 2**24
 
@@ -55,6 +56,13 @@ class ItemKNNRecommender(BaseRecommender):
             for start in range(0, X.n_items, step)
         ]
         return {"similarity_": sparse.csr_array(sparse.vstack(rows, format="csr"))}
+
+    def _restored(self, state):
+        state = super()._restored(state)
+        shape = state["n_items_"], state["n_items_"]
+        if not sparse.issparse(state["similarity_"]) or state["similarity_"].shape != shape:
+            raise ValueError(f"similarity_ is no matrix of shape {shape}")
+        return state
 
     def _neighbours(self, columns, start, stop):
         """The most similar other items of a run of items."""

@@ -14,15 +14,8 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
 from drlearn._history import TrainingHistory, progress_bar
-from drlearn.recommenders._base import (
-    BaseRecommender,
-    check_choice,
-    check_n_jobs,
-    check_number,
-    one_a_row,
-    seen_items,
-    take_rows,
-)
+from drlearn.recommenders._base import BaseRecommender, one_a_row, seen_items, take_rows
+from drlearn.recommenders._inputs import check_choice, check_n_jobs, check_number
 
 _SCAN_CELLS = 2**25
 _BATCHES_AN_EPOCH, _BATCH_RANGE = 128, (128, 4096)
@@ -30,6 +23,8 @@ _BATCHES_AN_EPOCH, _BATCH_RANGE = 128, (128, 4096)
 
 class SoftmaxBase(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseRecommender):
     """What recommenders over a user encoder and a softmax share: parameters, training together, vectors."""
+
+    _derived_names = (*BaseRecommender._derived_names, "encoder_")
 
     def _check_parameters(self):
         # Late, here and below: torch loads when first needed, not with the package.
@@ -113,6 +108,22 @@ class SoftmaxBase(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseRecomme
                 stacklevel=3,
             )
         return super()._serve(X, k, exclude_seen, allow, deny, **options)
+
+    def _derived(self, state):
+        from drlearn.structure.model import export_encoder
+
+        return super()._derived(state) | {"encoder_": export_encoder(state["softmax_model_"].encoder)}
+
+    def _restored(self, state):
+        from drlearn.recommenders._state import expect_array
+        from drlearn.structure.model import SoftmaxModel, with_weights
+
+        state = super()._restored(state)
+        shape = state["n_items_"], self.embedding_dim
+        expect_array(state, "item_vectors_", shape, np.float32)
+        weights = state["softmax_model_"]
+        state["softmax_model_"] = with_weights(lambda: SoftmaxModel(*shape, self.encoder), weights)
+        return state
 
     def transform(self, X: Any) -> np.ndarray:
         """Return the user vectors.
@@ -273,7 +284,7 @@ class SoftmaxRecommender(SoftmaxBase):
         self.verbose = verbose
 
     def _fit(self, X):
-        from drlearn.structure.model import export_encoder, torch_session
+        from drlearn.structure.model import torch_session
         from drlearn.structure.training import Shards
 
         self._check_pairs(X)
@@ -287,10 +298,7 @@ class SoftmaxRecommender(SoftmaxBase):
                     loss, _ = trainer.epoch(epoch, progress=bar.update)
                 history.record(epoch=epoch + 1, softmax_loss=loss, seconds=time.perf_counter() - started)
             vectors = model.cpu().export_item_vectors()
-        return {
-            "softmax_model_": model, "encoder_": export_encoder(model.encoder), "item_vectors_": vectors,
-            "history_": history,
-        }  # fmt: skip
+        return {"softmax_model_": model, "item_vectors_": vectors, "history_": history}
 
     def _rank(self, X, k, allowed, seen):
         return *self._scan(self._encode(X), self.item_vectors_, k, allowed, seen), None

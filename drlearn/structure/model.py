@@ -209,6 +209,27 @@ class StructureModel(nn.Module):
         )
 
 
+def with_weights(make, weights):
+    """Return the module that `make` makes, its float32 weights those arrays, in the memory where they are.
+
+    Raises
+    ------
+    ValueError
+        Where names, shapes or dtypes are not the module's.
+    """
+    other = next((name for name, array in weights.items() if array.dtype != np.float32), None)
+    if other is not None:
+        raise ValueError(f"the weight {other!r} has dtype {weights[other].dtype} instead of float32")
+    with torch.device("meta"):
+        module = make()
+    try:
+        tensors = {name: torch.from_numpy(array) for name, array in weights.items()}
+        module.load_state_dict(tensors, assign=True)
+    except RuntimeError as error:
+        raise ValueError(str(error)) from error
+    return module
+
+
 @contextlib.contextmanager
 def torch_session(seed=None):
     """Run torch and BLAS on one thread, with a seed on a random state of torch's own; then restore all."""

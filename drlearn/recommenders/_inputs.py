@@ -1,0 +1,89 @@
+"""What callers hand in: parameters and their ranges; matrices, ids and labels told apart."""
+
+from __future__ import annotations
+
+from numbers import Integral, Real
+
+import narwhals.stable.v1 as nw
+import numpy as np
+from scipy import sparse
+
+from drlearn.interactions import Interactions
+
+
+def check_number(value, name, kind, low, high=np.inf, *, low_open=False, auto=False):
+    """Return `value` if it is a number of `kind` in the range, or "auto" where allowed, else raise."""
+    if auto and isinstance(value, str) and value == "auto":
+        return value
+    word = ("an integer" if kind is Integral else "a number") + (" or 'auto'" if auto else "")
+    if isinstance(value, bool) or not isinstance(value, kind):
+        raise TypeError(f"{name} must be {word}, got {value!r} of type {type(value).__name__}.")
+    if not (low < value if low_open else low <= value) or not value <= high or value == np.inf:
+        bounds = f"above {low}" if low_open else f"at least {low}"
+        bounds += f" and at most {high}" if high < np.inf else " and finite" if kind is Real else ""
+        raise ValueError(f"{name} must be {bounds}, got {value!r}.")
+    return value
+
+
+def check_choice(value, name, choices):
+    """Raise unless `value` is one of `choices`."""
+    if not isinstance(value, str) or value not in choices:
+        raise ValueError(f"{name} must be one of {list(choices)}, got {value!r}.")
+
+
+def check_n_jobs(n_jobs):
+    """Raise unless `n_jobs` is None or an integer other than 0."""
+    if n_jobs is not None and (check_number(n_jobs, "n_jobs", Integral, -np.inf) == 0):
+        raise ValueError("n_jobs must be None, a positive or a negative integer, got 0.")
+
+
+def is_matrix(X):
+    """Whether X is a matrix of weights: sparse, an array, nested lists of floats or a frame of numbers."""
+    if isinstance(X, (Interactions, str)):
+        return False
+    if isinstance(X, np.ndarray):
+        return X.ndim != 1 or X.dtype != object
+    if sparse.issparse(X) or np.isscalar(X):
+        return True
+    if isinstance(X, list):
+        first = next((row for row in X if not isinstance(row, (list, tuple)) or len(row)), None)
+        return (
+            isinstance(first, (list, tuple))
+            and isinstance(first[0], Real)
+            and not isinstance(first[0], Integral)
+        )
+    if nw.dependencies.is_into_dataframe(X):
+        schema = nw.from_native(X).schema
+        events = any(str(name).lower().startswith(("user", "item", "timestamp")) for name in schema)
+        return not events and all(dtype.is_numeric() for dtype in schema.values())
+    return hasattr(X, "__array__") and not nw.dependencies.is_into_series(X)
+
+
+def as_numbers(X):
+    """Return X, an array of strings or objects as an array of numbers."""
+    if not isinstance(X, np.ndarray) or X.dtype.kind not in "USO":
+        return X
+    try:
+        return X.astype(np.float64)
+    except (TypeError, ValueError) as error:
+        raise type(error)(
+            f"X is an array of dtype {X.dtype} that does not hold numbers only ({error}); pass item ids as a "
+            "list of sequences and events as a frame."
+        ) from error
+
+
+def is_ids(X):
+    """Whether X is a list of user ids rather than of histories."""
+    if isinstance(X, (list, tuple)):
+        return len(X) > 0 and all(np.ndim(x) == 0 for x in X)
+    if isinstance(X, Interactions) or not hasattr(X, "__array__") or nw.dependencies.is_into_dataframe(X):
+        return False
+    X = np.asarray(X)
+    return X.ndim == 1 and X.dtype.kind in "iuUSO" and not any(np.ndim(x) for x in X[:1])
+
+
+def is_labels(y):
+    """Whether y is a label a row, which scikit-learn passes around, and not a truth."""
+    if isinstance(y, (list, Interactions)) or np.ndim(y) != 1:
+        return False
+    return not any(np.ndim(label) for label in np.asarray(y)[:1])

@@ -1,0 +1,130 @@
+"""Saving a fitted estimator into a directory, and loading it: files that any later version can read."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from sklearn.utils.validation import check_is_fitted
+
+from drlearn._storage import read_model, write_model
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+
+class Persistent:
+    """`save` and `load` for a recommender, whose `_restored` and `_derived` make its state whole again."""
+
+    _derived_names = ("_recommendable",)
+
+    def save(self, path: Any) -> None:
+        """Write the fitted estimator into a directory.
+
+        Arrays are kept as safetensors, all else as JSON; both are written beside what the directory
+        holds and put in its place at the end, so that a crash leaves the old model whole. Those who
+        have loaded the old one keep it. Nothing is pickled.
+
+        Parameters
+        ----------
+        path : path-like
+            Directory; made where it is missing.
+
+        Raises
+        ------
+        NotFittedError
+            Before `fit`.
+        TypeError
+            Where a parameter or an id cannot be kept in a file, such as an encoder of your own.
+        OSError
+            Where the disk refuses; the directory then holds what it held.
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> from drlearn import PopularityRecommender
+        >>> est = PopularityRecommender().fit([["a", "b"], ["b"]])
+        >>> with tempfile.TemporaryDirectory() as path:
+        ...     est.save(path)
+        ...     PopularityRecommender.load(path).recommend([["b"]], k=1)
+        array([['a']], dtype=object)
+        """
+        from drlearn.recommenders._state import pack
+
+        check_is_fitted(self)
+        facts, arrays = {"class": type(self).__name__}, {}
+        facts["parameters"] = {
+            name: pack(_as_plain(name, value), name, arrays) for name, value in self.get_params().items()
+        }
+        facts["state"] = {
+            name: pack(value, name, arrays)
+            for name, value in vars(self).items()
+            if name not in facts["parameters"] and name not in self._derived_names
+        }
+        write_model(path, facts, arrays)
+
+    @classmethod
+    def load(cls, path: Any, *, mmap: bool = False) -> Self:
+        """Read an estimator that `save` wrote.
+
+        Parameters
+        ----------
+        path : path-like
+            The directory.
+        mmap : bool, default=False
+            Leave the arrays in the file: loading takes little memory, and processes that load the same
+            model share it. The directory may be saved to meanwhile.
+
+        Returns
+        -------
+        estimator
+
+        Raises
+        ------
+        FileNotFoundError
+            Where there is no model.
+        ValueError
+            Where the model is of another class or a later format, or damaged: cut short, altered, or of
+            shapes that disagree.
+
+        Notes
+        -----
+        Checksums find damage, not intent: they do not say who wrote the files. Even so no file can make
+        `load` run code; it accepts arrays and the few types that estimators consist of.
+        """
+        from drlearn.recommenders._state import unpack
+
+        facts, arrays = read_model(path, memory_map=mmap)
+        if facts.get("class") != cls.__name__:
+            raise ValueError(
+                f"the model in {str(path)!r} is a {facts.get('class')}; load it with "
+                f"{facts.get('class')}.load"
+            )
+        try:
+            parameters = {name: unpack(fact, arrays) for name, fact in facts["parameters"].items()}
+            estimator = cls(**parameters)
+            estimator._check_parameters()
+            state = {name: unpack(fact, arrays) for name, fact in facts["state"].items()}
+            state = estimator._restored(state)
+            state |= estimator._derived(state)
+        except (ValueError, TypeError, KeyError, AttributeError, IndexError, OverflowError) as error:
+            raise ValueError(
+                f"the model in {str(path)!r} makes no sense: {error}; save it anew, or restore it from a copy"
+            ) from error
+        vars(estimator).update(state)
+        return estimator
+
+
+def _as_plain(name, value):
+    """A parameter as a file can hold it."""
+    if name == "device":
+        return str(value)
+    if name == "random_state" and not (value is None or hasattr(value, "__index__")):
+        raise TypeError(
+            "random_state is a RandomState, which a file cannot hold; set_params(random_state=...) to an "
+            "integer or None before save"
+        )
+    if name == "encoder" and not isinstance(value, str):
+        raise TypeError(
+            f"encoder is a {type(value).__name__}, whose code no file can hold; pickle the estimator instead"
+        )
+    return value

@@ -1,0 +1,303 @@
+"""Saved models: a crash leaves the old one whole, damage is refused, old formats still load."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+from torch import nn
+
+from drlearn import (
+    DeepRetrievalRecommender,
+    ItemKNNRecommender,
+    PopularityRecommender,
+    SoftmaxRecommender,
+    _storage,
+)
+from drlearn._storage import read_model, write_model
+from drlearn.datasets import make_interactions
+
+FORMATS = Path(__file__).parent / "formats"
+SMALL = {
+    "depth": 2, "width": 4, "n_hidden": 4, "n_paths": 2, "n_candidate_paths": 4, "embedding_dim": 4,
+    "n_epochs": 2, "max_iter": 1, "n_structure_epochs": 1, "n_jobs": 1, "random_state": 0,
+}  # fmt: skip
+
+
+def model_files(path):
+    return {file.name: file.read_bytes() for file in sorted(path.iterdir())}
+
+
+@pytest.fixture
+def arrays():
+    rng = np.random.default_rng(0)
+    return {
+        "reals": rng.random((5, 3), np.float32), "codes": np.arange(7), "flags": np.array([True, False]),
+        "none": np.empty((0, 4), np.int32), "text": np.frombuffer(b"abc", np.uint8),
+    }  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def est():
+    return DeepRetrievalRecommender(**SMALL).fit(make_interactions(60, 30, random_state=0))
+
+
+@pytest.mark.parametrize("memory_map", [False, True])
+def test_what_is_written_is_read(tmp_path, arrays, memory_map):
+    write_model(tmp_path / "new" / "model", {"name": "é", "n": 3}, arrays)
+    facts, back = read_model(tmp_path / "new" / "model", memory_map=memory_map)
+    assert (facts["name"], facts["n"], facts["format"]) == ("é", 3, 1)
+    assert sorted(back) == sorted(arrays)
+    for name, array in arrays.items():
+        assert back[name].dtype == array.dtype and back[name].flags.writeable
+        np.testing.assert_array_equal(back[name], array)
+
+
+def test_the_arrays_are_safetensors(tmp_path, arrays):
+    write_model(tmp_path, {}, arrays)
+    (file,) = tmp_path.glob("arrays-*.safetensors")
+    for name, array in load_file(file).items():
+        np.testing.assert_array_equal(arrays[name], array)
+
+
+def test_writing_to_a_mapped_array_leaves_the_file_alone(tmp_path, arrays):
+    write_model(tmp_path, {}, arrays)
+    before = model_files(tmp_path)
+    read_model(tmp_path, memory_map=True)[1]["reals"][:] = 9
+    assert model_files(tmp_path) == before
+
+
+def test_a_new_model_takes_the_place_of_the_old_which_stays_in_use(tmp_path, arrays):
+    write_model(tmp_path, {"n": 1}, arrays)
+    mapped = read_model(tmp_path, memory_map=True)[1]
+    write_model(tmp_path, {"n": 2}, {"other": np.zeros(3)})
+    assert len(list(tmp_path.iterdir())) == 2
+    assert read_model(tmp_path)[0]["n"] == 2
+    np.testing.assert_array_equal(mapped["reals"], arrays["reals"])
+
+
+def test_what_crashes_left_behind_is_swept_away_later(tmp_path, arrays):
+    for name in ("arrays-1-2.part", "arrays-0123456789abcdef.safetensors", "notes.txt"):
+        (tmp_path / name).write_text("left behind")
+    fresh = tmp_path / "arrays-3-4.part"
+    fresh.write_text("another process is writing this")
+    for name in ("arrays-1-2.part", "arrays-0123456789abcdef.safetensors", "notes.txt"):
+        os.utime(tmp_path / name, (0, 0))
+    write_model(tmp_path, {}, arrays)
+    left = {file.name for file in tmp_path.iterdir()}
+    assert left >= {"notes.txt", fresh.name, "model.json"} and len(left) == 4
+
+
+@pytest.mark.parametrize("step", range(1, 8))
+@pytest.mark.parametrize("name", ["fsync", "replace", "open"])
+def test_a_failure_at_any_step_leaves_the_old_model_whole(tmp_path, arrays, monkeypatch, step, name):
+    write_model(tmp_path, {"n": 1}, arrays)
+    before, calls, original = model_files(tmp_path), [], getattr(os, name)
+
+    def fails(*args, **kwargs):
+        calls.append(name)
+        if len(calls) == step:
+            raise OSError(28, "No space left on device")
+        return original(*args, **kwargs)
+
+    monkeypatch.setattr(os, name, fails)
+    try:
+        write_model(tmp_path, {"n": 2}, arrays | {"more": np.ones(9)})
+        done = True
+    except OSError:
+        done = False
+    monkeypatch.undo()
+    facts, back = read_model(tmp_path)
+    # After model.json is in place the new one is whole, whatever fails then.
+    assert facts["n"] == (2 if "more" in back else 1) and (not done or facts["n"] == 2)
+    assert not list(tmp_path.glob("*.part"))
+    if facts["n"] == 1:
+        assert before.items() <= model_files(tmp_path).items()
+
+
+WRITER = """
+import sys, numpy as np
+from drlearn._storage import write_model
+n = 0
+while True:
+    n += 1
+    write_model(sys.argv[1], {"n": n}, {"n": np.full(200_000, n), "file": np.full(n % 7, n)})
+    print(n, flush=True)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no SIGKILL")
+def test_kill_at_random_moments_leaves_a_whole_model(tmp_path):
+    rng, seen = random.Random(0), []
+    for _ in range(12):
+        writer = subprocess.Popen([sys.executable, "-c", WRITER, tmp_path], stdout=subprocess.PIPE, text=True)
+        done = int(writer.stdout.readline())
+        time.sleep(rng.uniform(0, 0.02))
+        writer.send_signal(signal.SIGKILL)
+        done = int((writer.communicate()[0].split() or [done])[-1])
+        facts, arrays = read_model(tmp_path)
+        assert facts["n"] in (done, done + 1) and (arrays["n"] == facts["n"]).all()
+        seen.append(facts["n"])
+    assert max(seen) > 1
+
+
+def test_damage_is_refused_wherever_it_is(tmp_path, arrays):
+    write_model(tmp_path, {"name": "x", "numbers": [1, 2.5, None]}, arrays)
+    files, rng = model_files(tmp_path), random.Random(0)
+    for trial in range(10_000):
+        name = rng.choice(sorted(files))
+        old = files[name]
+        place, kind = rng.randrange(len(old)), trial % 4
+        if kind == 0:
+            new = old[:place]
+        elif kind == 1:
+            new = old[:place] + bytes([old[place] ^ (1 << rng.randrange(8))]) + old[place + 1 :]
+        elif kind == 2:
+            new = old[:place] + rng.randbytes(rng.randrange(1, 9)) + old[place:]
+        else:
+            new = old[:place] + old[place + rng.randrange(1, 9) :]
+        (tmp_path / name).write_bytes(new)
+        try:
+            back = read_model(tmp_path)[1]
+        except ValueError as error:
+            assert "damaged" in str(error) or "upgrade drlearn" in str(error)
+        else:  # spaces between the facts mean nothing
+            assert name == "model.json" and json.loads(new) == json.loads(old)
+            assert all(np.array_equal(back[key], arrays[key]) for key in arrays)
+        (tmp_path / name).write_bytes(old)
+
+
+def signed(path, change):
+    """Change the facts of a model and make its checksum agree again."""
+    manifest = json.loads((path / "model.json").read_text())
+    change(manifest)
+    manifest["sha256"] = _storage._digest_of(manifest)
+    (path / "model.json").write_text(json.dumps(manifest))
+
+
+def test_later_formats_and_missing_models_are_named(tmp_path, est):
+    with pytest.raises(FileNotFoundError, match=r"there is no model in.*pass the directory"):
+        DeepRetrievalRecommender.load(tmp_path / "nothing")
+    est.save(tmp_path)
+    with pytest.raises(FileNotFoundError, match="there is no model"):
+        DeepRetrievalRecommender.load(tmp_path / "model.json")
+    with pytest.raises(ValueError, match=r"is a DeepRetrievalRecommender; load it with DeepRetrievalRecomm"):
+        SoftmaxRecommender.load(tmp_path)
+    signed(tmp_path, lambda facts: facts.update(format=2, drlearn="9.1"))
+    with pytest.raises(ValueError, match=r"format 2, written by drlearn 9\.1.*upgrade drlearn"):
+        DeepRetrievalRecommender.load(tmp_path)
+
+
+def facts_of(tree, path=()):
+    """Every place in a tree of facts."""
+    for key, value in tree.items() if isinstance(tree, dict) else enumerate(tree):
+        yield (*path, key)
+        if isinstance(value, (dict, list)):
+            yield from facts_of(value, (*path, key))
+
+
+def test_facts_that_disagree_are_refused_or_harmless(tmp_path, est):
+    """Whoever can sign a file still cannot crash `load`, nor what follows it."""
+    est.save(tmp_path)
+    whole = (tmp_path / "model.json").read_text()
+    rng = random.Random(0)
+    names = list(read_model(tmp_path)[1])
+    places = [p for p in facts_of(json.loads(whole)) if p[0] in ("parameters", "state", "class")]
+    values = [
+        None,
+        -1,
+        0,
+        2,
+        10**12,
+        1.5,
+        "x",
+        "kmeans",
+        [],
+        {},
+        {"kind": "array", "array": "item_paths_"},
+        True,
+    ]
+    values += [{"kind": "array", "array": name} for name in names]
+    refused = 0
+    for _ in range(1500):
+        place, value = rng.choice(places), rng.choice(values)
+
+        def change(facts, place=place, value=value):
+            for key in place[:-1]:
+                facts = facts[key]
+            if rng.random() < 0.2:
+                del facts[place[-1]]
+            else:
+                facts[place[-1]] = value
+
+        (tmp_path / "model.json").write_text(whole)
+        signed(tmp_path, change)
+        try:
+            back = DeepRetrievalRecommender.load(tmp_path)
+        except ValueError as error:
+            assert str(tmp_path) in str(error)
+            refused += 1
+        else:
+            back.recommend([[0, 1], [2]], k=3)
+    assert refused > 500
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"random_state": np.random.RandomState(0)}, "random_state is a RandomState.*set_params"),
+        ({"encoder": nn.Identity()}, "encoder is a Identity.*pickle the estimator"),
+    ],
+)
+def test_parameters_that_files_cannot_hold(tmp_path, change, message):
+    est = SoftmaxRecommender(n_epochs=1, embedding_dim=4, **change).fit([[1, 2, 3], [2, 3]])
+    with pytest.raises(TypeError, match=message):
+        est.save(tmp_path / "model")
+    assert not (tmp_path / "model").exists()
+
+
+def test_ids_keep_their_types(tmp_path):
+    for ids in ([[1, 2], [2, -5]], [["a", "é\ud800"], ["a", ""]], [[1, "1", 2.5], ["1"]], [[2**70, 1], [1]]):
+        est = PopularityRecommender().fit(ids)
+        est.save(tmp_path)
+        back = PopularityRecommender.load(tmp_path)
+        assert back._fit_X == est._fit_X
+        assert [type(i) for i in back._fit_X.item_ids.tolist()] == [
+            type(i) for i in est._fit_X.item_ids.tolist()
+        ]
+    with pytest.raises(TypeError, match=r"ids of type tuple .*fit with such ids"):
+        PopularityRecommender().fit([[(1, 2)], [(1, 2), (0, 1)]]).save(tmp_path)
+
+
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="needs /proc")
+def test_a_mapped_model_stays_in_its_file(tmp_path, est):
+    est.save(tmp_path)
+    back, loaded = (DeepRetrievalRecommender.load(tmp_path, mmap=mmap) for mmap in (True, False))
+    lines = [line for line in Path("/proc/self/maps").read_text().splitlines() if str(tmp_path) in line]
+    spans = [[int(bound, 16) for bound in line.split()[0].split("-")] for line in lines]
+
+    def mapped(array):
+        address = array.__array_interface__["data"][0]
+        return any(first <= address < stop for first, stop in spans)
+
+    for est, wanted in ((back, True), (loaded, False)):
+        arrays = est.item_vectors_, est.item_paths_, est._fit_X.items, est.path_scores_.scores
+        assert [mapped(array) for array in arrays] == [wanted] * 4
+        assert mapped(est.softmax_model_.item_table.detach().numpy()) == wanted
+
+
+@pytest.mark.parametrize("path", sorted(FORMATS.iterdir()), ids=lambda path: path.name)
+def test_models_of_every_format_still_load(path):
+    """Written by ``python tests/write_format.py`` when the format was new."""
+    wanted = json.loads((path / "wanted.json").read_text())
+    classes = (DeepRetrievalRecommender, ItemKNNRecommender, PopularityRecommender, SoftmaxRecommender)
+    for cls in classes:
+        est = cls.load(path / cls.__name__)
+        assert est.recommend(wanted["histories"], k=5).tolist() == wanted[cls.__name__]
