@@ -36,7 +36,14 @@ from drlearn.structure.initialization import kmeans_paths, random_paths
 from drlearn.structure.model import SoftmaxModel, StructureModel, torch_session
 from drlearn.structure.paths import PathSpace, build_path_index
 from drlearn.structure.scores import ScoreTable, score_paths
-from drlearn.structure.training import JointTrainer, PathTargets, Shards, StructureTrainer, encode_pairs
+from drlearn.structure.training import (
+    JointTrainer,
+    PathTargets,
+    Shards,
+    StructureTrainer,
+    encode_pairs,
+    target_events,
+)
 
 DIM, HIDDEN, DEPTH, WIDTH, N_PATHS, BEAM, N_CANDIDATE_PATHS = 64, 64, 3, 64, 3, 50, 300
 EVENTS_A_USER, BATCH, ITEMS_A_PATH, N_SWEEPS = 20, 2048, 8, 3
@@ -89,9 +96,9 @@ def together(n_events, n_items, shards):
     X = make_interactions(n_events // EVENTS_A_USER, n_items, n_events=EVENTS_A_USER, random_state=0)
     targets = random_targets(n_items, WIDTH)
     trainer = JointTrainer(
-        SoftmaxModel(n_items, DIM, "mixed"), StructureModel(DIM, WIDTH, DEPTH, HIDDEN), X, X.item_counts(),
-        history_length=69, repeats=False, n_negatives=1024, n_epochs=4, batch_size=BATCH, learning_rate=0.01,
-        seed=0, shards=shards,
+        SoftmaxModel(n_items, DIM, "mixed"), StructureModel(DIM, WIDTH, DEPTH, HIDDEN), X,
+        target_events(X, repeats=False), X.item_counts(), history_length=69, repeats=False, n_negatives=1024,
+        n_epochs=4, batch_size=BATCH, learning_rate=0.01, seed=0, shards=shards,
     )  # fmt: skip
     return Task(lambda: trainer.epoch(0, targets), X.n_events)
 
@@ -126,7 +133,9 @@ class World:
         n_users = int(1.25 * n_events) // EVENTS_A_USER
         X = make_interactions(n_users, n_items, n_events=EVENTS_A_USER, random_state=0)
         est = SoftmaxRecommender(n_epochs=2, embedding_dim=DIM, random_state=0).fit(X)
-        users, items = encode_pairs(est.softmax_model_, X, est.history_length, est.repeats, shards)
+        users, items = encode_pairs(
+            est.softmax_model_, X, target_events(X, est.repeats), est.history_length, shards
+        )
         order = np.random.default_rng(0).permutation(len(items))
         self.users, self.items, self.vectors = users[order], items[order], est.item_vectors_
 

@@ -233,6 +233,64 @@ class RaggedRows:
             raise ValueError(f"mask must be boolean of shape {shape}, got {mask.dtype} of shape {mask.shape}")
         return self._take(offsets(mask)[self.indptr], np.flatnonzero(mask), self.user_ids)
 
+    def append(self, new: Self) -> tuple[Self, np.ndarray]:
+        """Return these rows with new events in them: of their users, of new users, with new items.
+
+        Known users and items keep their rows and codes; new ones follow. Within a row events are
+        in the order of their times, else new ones come last.
+
+        Parameters
+        ----------
+        new : Interactions
+            With times and weights just where these rows have them, and user ids that do not repeat.
+
+        Returns
+        -------
+        X : Interactions
+        fresh : ndarray of shape (X.n_events,), bool
+            Which events are new.
+
+        Raises
+        ------
+        ValueError
+            Where one has times or weights and the other has not, or user ids repeat.
+        TypeError
+            Where ids or times are of another kind.
+
+        Examples
+        --------
+        >>> from drlearn import Interactions
+        >>> X = Interactions.from_sequences([["a", "b"], ["b"]], user_ids=["u", "v"])
+        >>> new = Interactions.from_sequences([["c"], ["a"]], user_ids=["u", "w"])
+        >>> X, fresh = X.append(new)
+        >>> X.user_ids.tolist(), X[0].tolist(), fresh.tolist()
+        (['u', 'v', 'w'], ['a', 'b', 'c'], [False, False, True, False, True])
+        """
+        for name in ("times", "weights"):
+            mine, theirs = getattr(self, name), getattr(new, name)
+            if (mine is None) != (theirs is None):
+                has, lacks = ("the known", "the new") if theirs is None else ("the new", "the known")
+                raise ValueError(f"{has} events have {name}, {lacks} ones have not: give both or neither")
+            if name == "times" and mine is not None and mine.dtype.kind != theirs.dtype.kind:
+                raise TypeError(f"times are {mine.dtype} in the known events and {theirs.dtype} in the new")
+        for X, which in ((self, "known"), (new, "new")):
+            if len(set(X.user_ids.tolist())) < len(X):
+                raise ValueError(f"user ids repeat among the {which} rows, so events cannot be told apart")
+        users = Vocabulary(self.user_ids).extended(new.user_ids)
+        items = self.item_vocabulary.extended(new.item_ids)
+        row_of, code_of = users.encode(new.user_ids), items.encode(new.item_ids)
+        rows = np.concatenate([np.repeat(np.arange(len(self)), self.lengths), np.repeat(row_of, new.lengths)])
+        codes = np.concatenate([self.items, code_of[new.items] if new.n_items else new.items])
+        times, weights = (
+            None if mine is None else np.concatenate([mine, theirs])
+            for mine, theirs in ((self.times, new.times), (self.weights, new.weights))
+        )
+        order = np.argsort(rows, kind="stable") if times is None else np.lexsort((times, rows))
+        indptr = offsets(np.bincount(rows, minlength=len(users)))
+        times, weights = (None if a is None else a[order] for a in (times, weights))
+        X = type(self)._trusted(indptr, codes[order], items, users.ids, times, weights)
+        return X, order >= len(self.items)
+
     def reindex(self, item_vocabulary: Vocabulary) -> tuple[Self, np.ndarray]:
         """Return the events over another vocabulary, and the ids that had to be left out.
 

@@ -184,6 +184,28 @@ class Vocabulary:
         """What stands for "no id": -1 for integer ids, None otherwise."""
         return None if self._ids.dtype == object else -1
 
+    def extended(self, ids: np.ndarray) -> Vocabulary:
+        """Return a vocabulary with further ids behind these, whose codes stay; itself where none is new.
+
+        Raises
+        ------
+        TypeError
+            Where integers are to join ids of another kind, or the other way round.
+        """
+        ids = as_ids(ids, "ids")
+        new = ids[self.encode(ids) < 0]
+        if len(new) == 0:
+            return self
+        if new.dtype != self._ids.dtype and len(self):
+            known, other = (
+                "integers" if a.dtype != object else "strings or other objects" for a in (self._ids, new)
+            )
+            raise TypeError(
+                f"known ids are {known}, but the new ones, such as {new[0]!r}, are {other}; convert them to "
+                "the type of the known ones"
+            )
+        return Vocabulary(np.concatenate([self._ids, new]))
+
     def encode(self, values: Any) -> np.ndarray:
         """Return the codes of ids.
 

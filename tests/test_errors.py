@@ -327,6 +327,7 @@ BAD = {
     "n_candidate_paths": COUNT,
     "max_iter": COUNT,
     "init": ("zeros", 3, None),
+    "decay": (0, 1.1, NAN, "slow", None),
     "path_weight": (-0.1, NAN, INF, "some", None),
     "n_hidden": COUNT,
     "n_structure_epochs": COUNT,

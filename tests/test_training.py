@@ -113,7 +113,7 @@ def test_sampled_events_are_all_of_rare_items_and_some_of_frequent_ones():
 def test_pairs_are_encoded_once_each_as_rows_cut_before_them_would_be(X, repeats):
     with torch_session(0), Shards(2) as shards:
         model = SoftmaxModel(X.n_items, 8, "mixed")
-        vectors, items = encode_pairs(model, X, 50, repeats, shards)
+        vectors, items = encode_pairs(model, X, target_events(X, repeats), 50, shards)
         targets, wanted = target_events(X, repeats), []
         for row in range(len(X)):
             codes = X.items[X.indptr[row] : X.indptr[row + 1]]
@@ -140,7 +140,7 @@ def test_losses_are_means_over_the_events_learned_from(X, repeats):
         for parameter in (model.item_table, structure.output_weight):
             torch.nn.init.zeros_(parameter)
         trainer = JointTrainer(
-            model, structure, X, X.item_counts(), history_length=30, repeats=repeats, n_negatives=50,
+            model, structure, X, targets, X.item_counts(), history_length=30, repeats=repeats, n_negatives=50,
             n_epochs=1, batch_size=10**6, learning_rate=0.02, seed=0, shards=shards,
         )  # fmt: skip
         paths = PathTargets.of(np.zeros((X.n_items, 1), np.int64), space, "cpu")
@@ -155,8 +155,8 @@ def test_joint_epochs_lower_both_losses(X):
     with torch_session(0), Shards(2) as shards:
         model, structure = SoftmaxModel(X.n_items, 8, "mixed"), StructureModel(8, 4, 2, 8)
         trainer = JointTrainer(
-            model, structure, X, X.item_counts(), history_length=10, repeats=True, n_negatives=50,
-            n_epochs=8, batch_size=64, learning_rate=0.02, seed=0, shards=shards,
+            model, structure, X, target_events(X, True), X.item_counts(), history_length=10, repeats=True,
+            n_negatives=50, n_epochs=8, batch_size=64, learning_rate=0.02, seed=0, shards=shards,
         )  # fmt: skip
         losses = np.array([trainer.epoch(i, PathTargets.of(paths, space, "cpu")) for i in range(8)])
     assert (losses[-1] < losses[0] - 0.1).all()

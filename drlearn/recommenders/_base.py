@@ -16,6 +16,7 @@ from drlearn.interactions import Interactions, as_interactions
 from drlearn.metrics import f1_at_k
 from drlearn.recommenders._inputs import as_numbers, check_number, is_ids, is_labels, is_matrix
 from drlearn.recommenders._persistence import Persistent
+from drlearn.recommenders._streaming import Streaming
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -25,7 +26,7 @@ _LISTED = 10
 _DEFAULT_K = 10
 
 
-class BaseRecommender(Persistent, BaseEstimator):
+class BaseRecommender(Persistent, Streaming, BaseEstimator):
     """What all recommenders share; a recommender adds `_fit` and `_rank`."""
 
     def fit(self, X: Any, y: Any = None) -> Self:
@@ -63,6 +64,7 @@ class BaseRecommender(Persistent, BaseEstimator):
             vars(self).update(before)
             raise
         fitted |= {"item_counts_": X.item_counts(), "n_items_": X.n_items, "_fit_X": X}
+        fitted["removed_items_"] = X.item_ids[:0]
         vars(self).update(fitted | self._derived(fitted))
         return self
 
@@ -154,7 +156,9 @@ class BaseRecommender(Persistent, BaseEstimator):
 
     def _derived(self, state):
         """What follows from the rest of a fitted state (`_derived_names`) and is not saved."""
-        return {"_recommendable": state["item_counts_"] > 0}
+        recommendable = state["item_counts_"] > 0
+        recommendable[state["_fit_X"].item_vocabulary.encode(state["removed_items_"])] = False
+        return {"_recommendable": recommendable}
 
     def _restored(self, state):
         """Return a loaded state with its parts checked and made whole; raise where they disagree."""
@@ -166,12 +170,23 @@ class BaseRecommender(Persistent, BaseEstimator):
         if not isinstance(state["_fit_X"], Interactions) or state["_fit_X"].n_items != state["n_items_"]:
             raise ValueError("the interactions and the number of items disagree")
         expect_array(state, "item_counts_", (state["n_items_"],), np.int64)
+        if (state["_fit_X"].item_vocabulary.encode(state["removed_items_"]) < 0).any():
+            raise ValueError("removed_items_ holds unknown ids")
         return state
 
     def _serve(self, X, k, exclude_seen, allow, deny, **options):
         """Rank in chunks of users; return ids, scores and, where `_rank` gives them, paths."""
         if not self.__sklearn_is_fitted__():  # asking scikit-learn takes as long as to serve a user
             check_is_fitted(self)
+        return self._now()._serve_now(X, k, exclude_seen, allow, deny, options)
+
+    def _now(self):
+        """The estimator as it is now: what `partial_fit` puts in its place meanwhile does not mix with it."""
+        now = object.__new__(type(self))
+        vars(now).update(vars(self))
+        return now
+
+    def _serve_now(self, X, k, exclude_seen, allow, deny, options):
         histories = self._histories(X)
         k = check_number(k, "k", Integral, 1)
         if k > self.n_items_:
@@ -257,6 +272,11 @@ class BaseRecommender(Persistent, BaseEstimator):
 
     def _read(self, X, reset):
         """Return X as Interactions; over the items of fit unless `reset`."""
+        X = self._converted(X, reset)
+        return X if reset else self._to_fitted_items(X)
+
+    def _converted(self, X, reset):
+        """Return X as Interactions over the items it names; a matrix's columns are those of fit."""
         if is_matrix(X):
             X = validate_data(
                 self, as_numbers(X), accept_sparse="csr", dtype=[np.float64, np.float32],
@@ -270,7 +290,7 @@ class BaseRecommender(Persistent, BaseEstimator):
                 self.n_features_in_ = X.n_items
                 if hasattr(self, "feature_names_in_"):
                     del self.feature_names_in_
-        return X if reset else self._to_fitted_items(X)
+        return X
 
     def _to_fitted_items(self, X):
         vocabulary = self._fit_X.item_vocabulary

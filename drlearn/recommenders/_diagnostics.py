@@ -10,7 +10,7 @@ import numpy as np
 from drlearn.search.rerank import Catalogue, retrieve
 from drlearn.structure.paths import NO_PATH
 
-PROBE_USERS = 1024
+PROBE_USERS, _CURVE_USERS = 1024, 128
 _PROBE_BEAM, _PROBE_K = 25, 10
 _COLLAPSED_SHARE, _FEW_ITEMS = 0.1, 200
 
@@ -38,6 +38,11 @@ class Probe(NamedTuple):
     item_vectors: np.ndarray
     allowed: np.ndarray
     n_threads: int
+
+    def first(self, n):
+        """Return the probe of the first n users."""
+        vectors, indptr = self.vectors[:n], self.seen[0][: n + 1]
+        return self._replace(vectors=vectors, seen=(indptr, self.seen[1]), truth=None)
 
     def retrieve(self, structure, item_paths, index, beam_size):
         """Return what `drlearn.search.rerank.retrieve` gives the probed users."""
@@ -90,6 +95,7 @@ def _recall(top, indptr, items):
 def beam_curve(probe, structure, item_paths, index, space):
     """Measure what a beam brings: an (n, 2) array of beam sizes and mean candidates a user."""
     n_items, rows, beam = int(probe.allowed.sum()), [], 1
+    probe = probe.first(_CURVE_USERS)  # the widest beams would cost more than a round of EM
     while True:
         found = probe.retrieve(structure, item_paths, index, beam)[2]
         rows.append((beam, found[:, 0].mean()))

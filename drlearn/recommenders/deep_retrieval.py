@@ -9,18 +9,16 @@ import numpy as np
 
 from drlearn._history import TrainingHistory, progress_bar
 from drlearn._runtime import stream
-from drlearn.recommenders._base import seen_items
 from drlearn.recommenders._inputs import check_choice, check_number
-from drlearn.recommenders._retrieval import StructureRetrieval
+from drlearn.recommenders._structure_streaming import M_STEP_BEAM, StructureStreaming
 from drlearn.structure.paths import NO_PATH, PathSpace, automatic_width, build_path_index
 
 EPOCHS_TOGETHER = 2
-M_STEP_BEAM = 50
 M_STEP_EVENTS = 128
 STRUCTURE_BATCH = 2048
 
 
-class DeepRetrievalRecommender(StructureRetrieval):
+class DeepRetrievalRecommender(StructureStreaming):
     """Retrieve candidates through a learned structure of paths: Deep Retrieval.
 
     Every item gets J paths through D layers of K nodes. A small network gives p(c|x), the
@@ -48,6 +46,8 @@ class DeepRetrievalRecommender(StructureRetrieval):
         m in the penalty f(n) = n**m / m.
     n_candidate_paths : int, default=300
         S, paths kept in an item's score table.
+    decay : float, default=0.999
+        eta of `partial_fit`: what an item's scores are multiplied by before those of new events join.
     max_iter : int, default=2
         EM rounds after the training together: an M-step, then E-steps over the frozen softmax.
     init : {"kmeans", "random"}, default="kmeans"
@@ -150,11 +150,11 @@ class DeepRetrievalRecommender(StructureRetrieval):
     """
 
     def __init__(self, *, width="auto", depth=3, n_paths=3, beam_size="auto", alpha="auto", penalty_degree=4,
-                 n_candidate_paths=300, max_iter=2, init="kmeans", path_weight=0.0, embedding_dim=64,
-                 encoder="mixed", history_length=69, repeats=False, n_hidden=64, n_negatives=1024,
-                 n_epochs=14, n_structure_epochs=3, batch_size="auto", learning_rate=0.01,
-                 validation_fraction=0.0, device="cpu", n_jobs=None, random_state=None,
-                 verbose=0):  # fmt: skip
+                 n_candidate_paths=300, decay=0.999, max_iter=2, init="kmeans", path_weight=0.0,
+                 embedding_dim=64, encoder="mixed", history_length=69, repeats=False, n_hidden=64,
+                 n_negatives=1024, n_epochs=14, n_structure_epochs=3, batch_size="auto",
+                 learning_rate=0.01, validation_fraction=0.0, device="cpu", n_jobs=None,
+                 random_state=None, verbose=0):  # fmt: skip
         self.width = width
         self.depth = depth
         self.n_paths = n_paths
@@ -162,6 +162,7 @@ class DeepRetrievalRecommender(StructureRetrieval):
         self.alpha = alpha
         self.penalty_degree = penalty_degree
         self.n_candidate_paths = n_candidate_paths
+        self.decay = decay
         self.max_iter = max_iter
         self.init = init
         self.path_weight = path_weight
@@ -189,6 +190,7 @@ class DeepRetrievalRecommender(StructureRetrieval):
             check_number(getattr(self, name), name, Integral, 1, auto=True)
         check_number(self.alpha, "alpha", Real, 0, auto=True)
         check_number(self.penalty_degree, "penalty_degree", Real, 1)
+        check_number(self.decay, "decay", Real, 0, 1, low_open=True)
         check_number(self.path_weight, "path_weight", Real, 0)
         check_number(self.validation_fraction, "validation_fraction", Real, 0, 0.9)
         check_choice(self.init, "init", ("kmeans", "random"))
@@ -225,12 +227,13 @@ class DeepRetrievalRecommender(StructureRetrieval):
     def _expectation_maximization(self, X, counts, space, seed, shards):
         """The paper's training: all together first, then EM over a frozen softmax (section 3)."""
         from drlearn.recommenders import _diagnostics
-        from drlearn.structure.training import StructureTrainer, encode_pairs
+        from drlearn.structure.training import StructureTrainer, encode_pairs, target_events
 
         history, started = TrainingHistory(verbose=self.verbose), time.perf_counter()
         X, validation = self._hold_out(X, seed)
         model, structure, item_paths, losses = self._train_together(X, counts, space, seed, shards)
-        users, items = encode_pairs(model, X, self.history_length, self.repeats, shards)
+        targets = target_events(X, self.repeats)
+        users, items = encode_pairs(model, X, targets, self.history_length, shards)
         probe = self._probe(X, validation, model, counts, seed, shards)
         batch_size, alpha = min(self._batch_size(X), STRUCTURE_BATCH), self._alpha(counts, space)
         trainer = StructureTrainer(structure, users, items, batch_size=batch_size, seed=seed, shards=shards)
@@ -261,24 +264,20 @@ class DeepRetrievalRecommender(StructureRetrieval):
             "history_": history, "n_iter_": self.max_iter,
         }  # fmt: skip
 
-    def _alpha(self, counts, space):
-        from drlearn.structure.assignment import automatic_alpha
-
-        if self.alpha != "auto":
-            return self.alpha
-        return automatic_alpha(counts, self.n_paths, space.size, self.penalty_degree)
-
     def _train_together(self, X, counts, space, seed, shards):
         """Train encoder, softmax and, once items have paths, the structure; return paths and losses too."""
         from drlearn.structure.initialization import kmeans_paths, random_paths
         from drlearn.structure.model import StructureModel
-        from drlearn.structure.training import PathTargets
+        from drlearn.structure.training import PathTargets, target_events
 
         model = self._new_model(X.n_items)
         structure = StructureModel(self.embedding_dim, space.width, space.depth, self.n_hidden).to(
             self.device
         )
-        trainer = self._new_trainer(model, structure, X, seed, shards)
+        trainer = self._new_trainer(
+            model, structure, X, target_events(X, self.repeats), counts, self.n_epochs, self.learning_rate,
+            seed, shards,
+        )  # fmt: skip
         item_paths, known = np.full((X.n_items, self.n_paths), NO_PATH), np.flatnonzero(counts)
         start = 0 if self.init == "random" else max(0, self.n_epochs - EPOCHS_TOGETHER)
         targets, rng = None, stream(seed, 2)
@@ -332,18 +331,3 @@ class DeepRetrievalRecommender(StructureRetrieval):
         train, validation = X[np.sort(order[n:])], X[np.sort(order[:n])]
         self._check_pairs(train)
         return train, validation.drop_empty(2) if (validation.lengths > 1).any() else None
-
-    def _probe(self, X, validation, model, counts, seed, shards):
-        """Users on whom rounds are compared: held-out ones, else a sample of the training users."""
-        from drlearn.recommenders._diagnostics import PROBE_USERS, Probe
-        from drlearn.structure.training import encode_rows
-
-        truth = None
-        if validation is None:
-            X = X.drop_empty()
-            X = X[np.sort(stream(seed, 4).permutation(len(X))[:PROBE_USERS])]
-        else:
-            X, truth = validation.split(0.5)
-            truth = seen_items(truth)
-        users = encode_rows(model, X, self.history_length, shards)
-        return Probe(users, seen_items(X), truth, model.export_item_vectors(), counts > 0, self._n_threads())

@@ -14,11 +14,14 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
 from drlearn._history import TrainingHistory, progress_bar
+from drlearn._runtime import stream
 from drlearn.recommenders._base import BaseRecommender, one_a_row, seen_items, take_rows
 from drlearn.recommenders._inputs import check_choice, check_n_jobs, check_number
 
 _SCAN_CELLS = 2**25
 _BATCHES_AN_EPOCH, _BATCH_RANGE = 128, (128, 4096)
+STREAM_EPOCHS, STREAM_RATE = 2, 0.1  # of an update with fresh events; its learning rate as a share of fit's
+REPLAY = 4.0  # old events learned again beside each fresh one
 
 
 class SoftmaxBase(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseRecommender):
@@ -77,14 +80,35 @@ class SoftmaxBase(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseRecomme
         encoder = self.encoder if isinstance(self.encoder, str) else copy.deepcopy(self.encoder)
         return SoftmaxModel(n_items, self.embedding_dim, encoder).to(self.device)
 
-    def _new_trainer(self, model, structure, X, seed, shards):
+    def _new_trainer(self, model, structure, X, targets, counts, n_epochs, learning_rate, seed, shards):
         from drlearn.structure.training import JointTrainer
 
         return JointTrainer(
-            model, structure, X, X.item_counts(), history_length=self.history_length, repeats=self.repeats,
-            n_negatives=self.n_negatives, n_epochs=self.n_epochs, batch_size=self._batch_size(X),
-            learning_rate=self.learning_rate, seed=seed, shards=shards,
+            model, structure, X, targets, counts, history_length=self.history_length, repeats=self.repeats,
+            n_negatives=self.n_negatives, n_epochs=n_epochs, batch_size=self._batch_size(X),
+            learning_rate=learning_rate, seed=seed, shards=shards,
         )  # fmt: skip
+
+    def _stream(self, X, fresh, shards):
+        """What fresh events are learned from, and a copy of the model that has room for new items."""
+        from drlearn.structure.streaming import grown_model, streaming_rows
+
+        n_replayed, rng = int(REPLAY * fresh.sum()), stream(self._seed(), 6, X.n_events)
+        rows = streaming_rows(X, fresh, self.history_length, self.repeats, n_replayed, rng)
+        return rows, grown_model(
+            self.softmax_model_, X.n_items, rows, self.item_counts_, self.history_length, shards
+        )
+
+    def _train_on(self, rows, model, structure, paths, counts, seed, shards):
+        """A few epochs over what `_stream` gave; return the last one's losses of softmax and structure."""
+        rate, seed = self.learning_rate * STREAM_RATE, seed + int(counts.sum())  # other draws every time
+        trainer = self._new_trainer(
+            model, structure, rows.X, rows.targets, counts, STREAM_EPOCHS, rate, seed, shards
+        )
+        for epoch in range(STREAM_EPOCHS):
+            with progress_bar(trainer.n_pairs, f"update, epoch {epoch + 1}", self.verbose) as bar:
+                losses = trainer.epoch(epoch, paths, bar.update)
+        return losses
 
     def _check_pairs(self, X):
         """Raise unless some user has an event that follows another: a new item's, unless `repeats`."""
@@ -285,13 +309,16 @@ class SoftmaxRecommender(SoftmaxBase):
 
     def _fit(self, X):
         from drlearn.structure.model import torch_session
-        from drlearn.structure.training import Shards
+        from drlearn.structure.training import Shards, target_events
 
         self._check_pairs(X)
         seed, history = self._seed(), TrainingHistory(verbose=self.verbose)
         with torch_session(seed), Shards(self._n_training_threads()) as shards:
             model = self._new_model(X.n_items)
-            trainer = self._new_trainer(model, None, X, seed, shards)
+            targets, counts = target_events(X, self.repeats), X.item_counts()
+            trainer = self._new_trainer(
+                model, None, X, targets, counts, self.n_epochs, self.learning_rate, seed, shards
+            )
             for epoch in range(self.n_epochs):
                 started = time.perf_counter()
                 with progress_bar(trainer.n_pairs, f"epoch {epoch + 1}", self.verbose) as bar:
@@ -299,6 +326,22 @@ class SoftmaxRecommender(SoftmaxBase):
                 history.record(epoch=epoch + 1, softmax_loss=loss, seconds=time.perf_counter() - started)
             vectors = model.cpu().export_item_vectors()
         return {"softmax_model_": model, "item_vectors_": vectors, "history_": history}
+
+    def _update(self, X, fresh):
+        from drlearn.structure.model import torch_session
+        from drlearn.structure.training import Shards
+
+        history, started = TrainingHistory(self.history_, self.verbose), time.perf_counter()
+        seed = self._seed()
+        with torch_session(seed), Shards(self._n_training_threads()) as shards:
+            rows, model = self._stream(X, fresh, shards)
+            loss = None
+            if rows.targets.any():
+                loss, _ = self._train_on(rows, model, None, None, X.item_counts(), seed, shards)
+            history.record(epoch="partial_fit", softmax_loss=loss, seconds=time.perf_counter() - started)
+        return {
+            "softmax_model_": model, "item_vectors_": model.export_item_vectors(), "history_": history
+        }  # fmt: skip
 
     def _rank(self, X, k, allowed, seen):
         return *self._scan(self._encode(X), self.item_vectors_, k, allowed, seen), None

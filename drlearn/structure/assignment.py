@@ -65,7 +65,7 @@ def _sweep(paths, columns, scores, sizes, n_events, costs):
     return moved
 
 
-def assign_paths(table, item_paths, n_events, *, alpha, penalty_degree=4, n_sweeps=3):
+def assign_paths(table, item_paths, n_events, *, alpha, penalty_degree=4, n_sweeps=3, items=None):
     """Give every item its J paths by greedy coordinate ascent (algorithm 2).
 
     For every item and every j, its old path j leaves the path sizes, and the path not yet chosen
@@ -86,6 +86,9 @@ def assign_paths(table, item_paths, n_events, *, alpha, penalty_degree=4, n_swee
         m in f(n) = n**m / m.
     n_sweeps : int, default=3
         T, sweeps over all items; fewer where a sweep changes nothing.
+    items : ndarray of int, default=None
+        Items that are visited, to which the rows of `table` belong; the others keep their paths. None
+        visits all.
 
     Returns
     -------
@@ -98,10 +101,15 @@ def assign_paths(table, item_paths, n_events, *, alpha, penalty_degree=4, n_swee
     # One more item on a path of n: alpha (f(n + 1) - f(n)). No path can hold more than all items.
     penalties = np.arange(len(item_paths) + 2, dtype=np.float64) ** penalty_degree / penalty_degree
     costs = float(alpha) * np.diff(penalties)
-    arrays = columns, table.scores, sizes.astype(np.int32), np.asarray(n_events, np.float64), costs
+    n_events, visited = np.asarray(n_events, np.float64), paths
+    if items is not None:
+        n_events, visited = n_events[items], paths[items]
+    arrays = columns, table.scores, sizes.astype(np.int32), n_events, costs
     for _ in range(n_sweeps):
-        if _sweep(paths, *arrays) == 0:
+        if _sweep(visited, *arrays) == 0:
             break
+    if items is not None:
+        paths[items] = visited
     return paths if codes is None else np.where(paths >= 0, codes[np.maximum(paths, 0)], NO_PATH)
 
 

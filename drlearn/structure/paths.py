@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -40,12 +41,13 @@ class PathSpace:
     """
 
     def __init__(self, width, depth):
-        if int(width) ** int(depth) > np.iinfo(CODE_DTYPE).max:
+        self.width, self.depth = int(width), int(depth)
+        digits = self.depth * math.log10(self.width)  # the power itself may be too long to work out
+        if digits > 20 or self.depth > 63 or self.size > np.iinfo(CODE_DTYPE).max:
             raise ValueError(
                 f"width**depth must fit a 64-bit path code, but width={width} and depth={depth} give "
-                f"{int(width) ** int(depth):.1e} paths; choose a smaller width or depth."
+                f"10**{digits:.1f} paths; choose a smaller width or depth."
             )
-        self.width, self.depth = int(width), int(depth)
 
     @property
     def size(self):

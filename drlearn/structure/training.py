@@ -166,15 +166,16 @@ def barred_negatives(columns, mask, wanted_columns, with_history):
 class JointTrainer:
     """Trains encoder, item table and softmax, and with paths the structure too, over windows.
 
-    Only the rows of the item table that a batch touches are read and updated. Without `repeats`
-    an event counts only where its item is new to the user, against items not met before.
+    Only the rows of the item table that a batch touches are read and updated. Events marked by
+    `targets`, such as those of `target_events`, are learned from; without `repeats` against items
+    not met before.
     """
 
-    def __init__(self, model, structure, X, counts, *, history_length, repeats, n_negatives, n_epochs,
-                 batch_size, learning_rate, seed, shards):  # fmt: skip
+    def __init__(self, model, structure, X, targets, counts, *, history_length, repeats, n_negatives,
+                 n_epochs, batch_size, learning_rate, seed, shards):  # fmt: skip
         self._model, self._structure, self._shards, self._seed = model, structure, shards, seed
         self._items, self._indptr, self._history_length = X.items, X.indptr, history_length
-        self._targets, self._repeats = target_events(X, repeats), repeats
+        self._targets, self._repeats = targets, repeats
         self._batch_size, self._negatives = batch_size, Negatives(counts, n_negatives)
         self._column = np.full(len(counts), -1)
         # A row's first event follows none: it is never a target.
@@ -332,8 +333,10 @@ class StructureTrainer:
         return total / len(order)
 
 
-def encode_pairs(model, X, history_length, repeats, shards):
+def encode_pairs(model, X, targets, history_length, shards):
     """Encode every training pair once: user vectors before each target event, and the events' items.
+
+    Events marked by `targets` (n_events,) count where they are not a row's first.
 
     Returns
     -------
@@ -341,7 +344,7 @@ def encode_pairs(model, X, history_length, repeats, shards):
     items : ndarray of shape (n_pairs,), int32
     """
     model.eval()
-    windows, targets = training_windows(X.indptr, history_length), target_events(X, repeats)
+    windows = training_windows(X.indptr, history_length)
     following = windows._replace(first=windows.first + 1)
 
     groups = batches(windows, _ENCODE_EVENTS)

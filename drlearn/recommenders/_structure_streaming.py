@@ -1,0 +1,111 @@
+"""Deep Retrieval goes on: a round of EM over fresh events, for whose items paths are chosen anew."""
+
+from __future__ import annotations
+
+import copy
+import time
+
+import numpy as np
+
+from drlearn._history import TrainingHistory
+from drlearn._runtime import stream
+from drlearn.recommenders._base import seen_items
+from drlearn.recommenders._retrieval import StructureRetrieval
+from drlearn.structure.paths import NO_PATH, build_path_index
+
+M_STEP_BEAM = 50
+
+
+class StructureStreaming(StructureRetrieval):
+    """The streaming part of a Deep Retrieval recommender."""
+
+    def _update(self, X, fresh):
+        """A round over fresh events: paths for their items, then all networks together."""
+        from drlearn.recommenders import _diagnostics
+        from drlearn.structure.model import torch_session
+        from drlearn.structure.training import PathTargets, Shards, encode_pairs
+
+        history, started = TrainingHistory(self.history_, self.verbose), time.perf_counter()
+        seed, space, counts = self._seed(), self.path_space_, X.item_counts()
+        with torch_session(seed), Shards(self._n_training_threads()) as shards:
+            rows, model = self._stream(X, fresh, shards)
+            users, items = encode_pairs(model, rows.X, rows.targets & rows.fresh, self.history_length, shards)
+            path_scores, item_paths = self._maximize_streaming(users, items, model, counts)
+            seconds_m, started = time.perf_counter() - started, time.perf_counter()
+            structure, losses = copy.deepcopy(self.structure_model_), (None, None)
+            if rows.targets.any():
+                targets = PathTargets.of(item_paths, space, "cpu")
+                losses = self._train_on(rows, model, structure, targets, counts, seed, shards)
+            probe = self._probe(X, None, model, counts, seed, shards)
+        index, network = build_path_index(item_paths), structure.export()
+        row = _diagnostics.structure_row(probe, network, item_paths, index, space, counts)
+        history.record(
+            round="partial_fit", softmax_loss=losses[0], structure_loss=losses[1], moved=None, **row,
+            seconds_e=time.perf_counter() - started, seconds_m=seconds_m,
+        )  # fmt: skip
+        return {
+            "softmax_model_": model, "item_vectors_": probe.item_vectors, "structure_model_": structure,
+            "path_space_": space, "item_paths_": item_paths, "path_scores_": path_scores,
+            "alpha_": self._alpha(counts, space), "history_": history, "n_iter_": self.n_iter_,
+            "beam_curve_": _diagnostics.beam_curve(probe, network, item_paths, index, space),
+        }  # fmt: skip
+
+    def _maximize_streaming(self, users, items, model, counts):
+        """M-step for the items of fresh events: old scores decay, new ones join (2021 version, section 3)."""
+        from drlearn.search.beam import search_paths
+        from drlearn.structure.assignment import assign_paths
+        from drlearn.structure.scores import ScoreTable, score_paths, update_scores
+
+        n_new, space = len(counts) - self.n_items_, self.path_space_
+        item_paths = np.pad(self.item_paths_, ((0, n_new), (0, 0)), constant_values=NO_PATH)
+        codes = np.pad(self.path_scores_.codes, ((0, n_new), (0, 0)), constant_values=NO_PATH)
+        scores = np.pad(self.path_scores_.scores, ((0, n_new), (0, 0)))
+        stays = np.ones(len(counts), dtype=bool)
+        stays[self._fit_X.item_vocabulary.encode(self.removed_items_)] = False
+        users, items = users[stays[items]], items[stays[items]]
+        touched, place = np.unique(items, return_inverse=True)
+        if len(touched):
+            new = score_paths(
+                users, place, len(touched), self.structure_, beam_size=min(M_STEP_BEAM, space.size),
+                n_paths=self.n_candidate_paths, n_threads=self._n_threads(),
+            )  # fmt: skip
+            merged = update_scores(ScoreTable(codes[touched], scores[touched]), new, self.decay)
+            codes[touched], scores[touched] = merged
+            item_paths = assign_paths(
+                merged, item_paths, counts, alpha=self._alpha(counts, space),
+                penalty_degree=self.penalty_degree, items=touched,
+            )  # fmt: skip
+        lost = np.flatnonzero(stays & (counts > 0) & (item_paths == NO_PATH).all(axis=1))
+        if len(lost):  # met only where no user vector stood before them: their own vectors stand for one
+            vectors = model.export_item_vectors()[lost]
+            vectors *= self.embedding_dim**0.5 / np.linalg.norm(vectors, axis=1, keepdims=True)
+            found, _ = search_paths(vectors, self.structure_, self.n_paths, self._n_threads())
+            item_paths[lost] = found
+        return ScoreTable(codes, scores), item_paths
+
+    def _without(self, codes):
+        item_paths = self.item_paths_.copy()
+        item_paths[codes] = NO_PATH
+        return {"item_paths_": item_paths}
+
+    def _alpha(self, counts, space):
+        from drlearn.structure.assignment import automatic_alpha
+
+        if self.alpha != "auto":
+            return self.alpha
+        return automatic_alpha(counts, self.n_paths, space.size, self.penalty_degree)
+
+    def _probe(self, X, validation, model, counts, seed, shards):
+        """Users on whom rounds are compared: held-out ones, else a sample of the training users."""
+        from drlearn.recommenders._diagnostics import PROBE_USERS, Probe
+        from drlearn.structure.training import encode_rows
+
+        truth = None
+        if validation is None:
+            X = X.drop_empty()
+            X = X[np.sort(stream(seed, 4).permutation(len(X))[:PROBE_USERS])]
+        else:
+            X, truth = validation.split(0.5)
+            truth = seen_items(truth)
+        users = encode_rows(model, X, self.history_length, shards)
+        return Probe(users, seen_items(X), truth, model.export_item_vectors(), counts > 0, self._n_threads())

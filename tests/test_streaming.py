@@ -1,0 +1,338 @@
+"""After fit: new events, users and items join; users are forgotten, items removed; faults change nothing."""
+
+import copy
+import threading
+
+import numpy as np
+import pandas as pd
+import pytest
+from contract import planted
+from sklearn.base import clone
+
+from drlearn import (
+    DeepRetrievalRecommender,
+    Interactions,
+    ItemKNNRecommender,
+    PopularityRecommender,
+    SoftmaxRecommender,
+)
+from drlearn.datasets import make_interactions
+from drlearn.structure.model import SoftmaxModel, torch_session
+from drlearn.structure.paths import NO_PATH
+from drlearn.structure.streaming import grown_model, streaming_rows
+from drlearn.structure.training import Shards
+
+SOFTMAX = {"n_epochs": 4, "embedding_dim": 16, "random_state": 0}
+QUICK = SOFTMAX | {
+    "width": 6,
+    "max_iter": 1,
+    "n_structure_epochs": 2,
+    "n_hidden": 16,
+    "n_candidate_paths": 20,
+}
+RECOMMENDERS = [
+    PopularityRecommender(),
+    ItemKNNRecommender(),
+    SoftmaxRecommender(**SOFTMAX),
+    DeepRetrievalRecommender(**QUICK),
+]
+each = pytest.mark.parametrize("est", RECOMMENDERS, ids=lambda est: type(est).__name__)
+
+
+@pytest.fixture(scope="module")
+def X():
+    return planted("str")
+
+
+@pytest.fixture(scope="module")
+def fitted(X):
+    """One fitted recommender of each kind, by class; tests take copies."""
+    kept = {type(est): clone(est).fit(X) for est in RECOMMENDERS}
+    return lambda est: copy.deepcopy(kept[type(est)])
+
+
+def new_events(X, rows, user_ids, start=None):
+    times = None
+    if X.times is not None:
+        start = X.times.max() + 1 if start is None else start
+        times = start + np.arange(sum(map(len, rows)))
+    plain = Interactions.from_sequences(rows, user_ids=user_ids)
+    return Interactions(
+        plain.indptr, plain.items, item_vocabulary=plain.item_vocabulary, user_ids=user_ids, times=times
+    )
+
+
+def same(one, other):
+    np.testing.assert_array_equal(one[0], other[0])
+    np.testing.assert_array_equal(one[1], other[1])
+
+
+# ---------------------------------------------------------------- rows join
+
+
+def test_rows_join_by_user_id():
+    X = Interactions.from_sequences([["a", "b"], ["b"]], user_ids=["u", "v"])
+    new = Interactions.from_sequences([["c", "a"], ["a"], []], user_ids=["v", "w", "x"])
+    joined, fresh = X.append(new)
+    assert joined.user_ids.tolist() == ["u", "v", "w", "x"]
+    assert [row.tolist() for row in joined] == [["a", "b"], ["b", "c", "a"], ["a"], []]
+    assert fresh.tolist() == [False, False, False, True, True, True]
+    assert joined.item_ids.tolist() == ["a", "b", "c"] and X.item_ids.tolist() == ["a", "b"]
+
+
+def test_late_events_find_their_place_in_time():
+    frame = pd.DataFrame({"user": [1, 1, 2], "item": [7, 8, 7], "timestamp": [10, 30, 5]})
+    late = pd.DataFrame({"user": [1, 1], "item": [9, 7], "timestamp": [20, 30]})
+    joined, fresh = Interactions.from_frame(frame).append(Interactions.from_frame(late))
+    assert joined[0].tolist() == [7, 9, 8, 7]  # at equal times the known come first
+    assert fresh.tolist() == [False, True, False, True, False]
+
+
+def test_joining_equals_reading_the_whole_table():
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame(
+        {"user": rng.integers(0, 40, 500), "item": rng.integers(0, 60, 500), "timestamp": np.arange(500)}
+    )
+    whole = Interactions.from_frame(frame)
+    joined, fresh = Interactions.from_frame(frame[:300]).append(Interactions.from_frame(frame[300:]))
+    joined = joined[joined.rows_of(whole.user_ids)]
+    assert joined.reindex(whole.item_vocabulary)[0] == whole and fresh.sum() == 200
+
+
+@pytest.mark.parametrize(
+    ("new", "error", "message"),
+    [
+        ({"timestamp": None}, ValueError, "the known events have times, the new ones have not"),
+        ({"weight": [1.0]}, ValueError, "the new events have weights, the known ones have not"),
+        ({"user": ["x"]}, TypeError, "known ids are integers, but the new ones, such as 'x'"),
+        ({"item": ["x"]}, TypeError, "known ids are integers, but the new ones, such as 'x'"),
+        ({"timestamp": [np.datetime64("2020-01-01")]}, TypeError, "times are int64 in the known"),
+    ],
+)
+@each
+def test_what_cannot_join_changes_nothing(est, new, error, message):
+    frame = {"user": [1, 1, 2, 2], "item": [5, 6, 6, 7], "timestamp": [1, 2, 3, 4]}
+    est = clone(est).fit(pd.DataFrame(frame))
+    before = {name: id(value) for name, value in vars(est).items()}
+    columns = {"user": [1], "item": [5], "timestamp": [9]} | new
+    columns = {name: values for name, values in columns.items() if values is not None}
+    with pytest.raises(error, match=f"X cannot join the events of fit: .*{message}"):
+        est.partial_fit(pd.DataFrame(columns))
+    assert {name: id(value) for name, value in vars(est).items()} == before
+
+
+# ---------------------------------------------------------------- partial_fit
+
+
+@each
+def test_partial_fit_before_fit_is_fit(est, X):
+    wanted = clone(est).fit(X).recommend(X, return_scores=True)
+    same(clone(est).partial_fit(X).recommend(X, return_scores=True), wanted)
+
+
+@each
+def test_users_items_and_histories_join(est, X, fitted):
+    est, known = fitted(est), X.user_ids[5]
+    fresh = [item for item in X.item_ids.tolist() if item not in X[5].tolist()][:4]
+    new = new_events(X, [[*fresh, "new item"], ["new item", fresh[0], fresh[1]]], [known, "new user"])
+    assert est.partial_fit(new) is est
+    assert est.n_items_ == X.n_items + 1 and len(est._fit_X) == len(X) + 1
+    assert est.item_counts_.sum() == X.n_events + new.n_events
+    np.testing.assert_array_equal(est.item_counts_, est._fit_X.item_counts())
+    items = est.recommend([known, "new user"], k=est.n_items_)
+    assert not set(items[0].tolist()) & {*fresh, "new item", *X[5].tolist()}
+    assert not set(items[1].tolist()) & {"new item", *fresh[:2]}
+    others = est.recommend(X[6:60], k=est.n_items_)
+    if not isinstance(est, ItemKNNRecommender):  # which recommends what it has seen together only
+        assert (others == "new item").any(axis=1).all()
+    est.recommend([["new item"]], k=3)
+
+
+@each
+def test_nothing_new_changes_nothing(est, X, fitted):
+    est = fitted(est)
+    before = est.recommend(X, return_scores=True)
+    est.partial_fit(Interactions.from_sequences([[]], item_vocabulary=X.item_vocabulary))
+    same(est.recommend(X, return_scores=True), before)
+
+
+@each
+def test_partial_fits_repeat_bit_for_bit(est, X, fitted):
+    new = new_events(X, [X[7].tolist()[::-1], ["n1", X.item_ids[9]]], [X.user_ids[3], "n"])
+    results = []
+    for n_jobs in (1, 2):
+        one = fitted(est)
+        if hasattr(one, "n_jobs"):
+            one.set_params(n_jobs=n_jobs)
+        results.append(one.partial_fit(new).recommend(X, return_scores=True))
+    same(*results)
+
+
+@each
+def test_saved_and_streamed_equals_streamed(est, X, fitted, tmp_path):
+    new = new_events(X, [["n1", X.item_ids[9], "n2"]], ["n"])
+    one = fitted(est)
+    one.save(tmp_path)
+    other = type(one).load(tmp_path, mmap=True)
+    for est in (one, other):
+        est.partial_fit(new).remove_items(["n2"])
+    same(one.recommend(X, return_scores=True), other.recommend(X, return_scores=True))
+    one.save(tmp_path)
+    back = type(one).load(tmp_path)
+    same(back.recommend(X, return_scores=True), other.recommend(X, return_scores=True))
+    assert back.removed_items_.tolist() == ["n2"]
+
+
+def test_matrices_keep_the_columns_of_fit(X):
+    matrix = X.to_csr()
+    est = PopularityRecommender().fit(matrix)
+    with pytest.raises(ValueError, match="X has 49 features, but PopularityRecommender is expecting 50"):
+        est.partial_fit(matrix[:, :-1])
+    assert est.partial_fit(matrix).item_counts_.sum() == 2 * est._fit_X.to_csr().nnz
+
+
+def test_new_items_are_found_by_users_who_would_meet_them():
+    """A tenth of the items is unknown to fit; after their first events users of their kind get them."""
+    X = make_interactions(800, 120, n_events=24, random_state=3)
+    cold = np.arange(X.n_items) % 10 == 0
+    known, new = X.keep(~cold[X.items]), X[:400].keep(cold[X.items[: X.indptr[400]]])
+    est = DeepRetrievalRecommender(**QUICK | {"n_epochs": 10, "embedding_dim": 32}).fit(
+        known.reindex(type(X.item_vocabulary)(np.flatnonzero(~cold)))[0]
+    )
+    assert est.n_items_ == (~cold).sum()
+    new = new.drop_empty()
+    times = [a.times for a in (est._fit_X, new)]
+    assert (times[0] is None) == (times[1] is None)
+    est.partial_fit(new)
+    assert (est.item_paths_ != NO_PATH).any(axis=1)[est.item_counts_ > 0].all()
+    held_out = X[400:]
+    history = held_out.keep(~cold[held_out.items])
+    truth = held_out.keep(cold[held_out.items])
+    ids = np.flatnonzero(cold)
+    ranked = est.recommend(history, k=len(ids), allow=ids[np.isin(ids, est._fit_X.item_ids)])
+    hits = [len(set(row[:4].tolist()) & set(t.tolist())) for row, t in zip(ranked, truth, strict=True)]
+    by_chance = [4 * len(set(t.tolist())) / len(ids) for t in truth]
+    assert np.mean(hits) > 1.25 * np.mean(by_chance)
+
+
+def test_streaming_learns_what_changed(X):
+    """Events of a new fashion: users who met item a go on to b, which no one did before."""
+    rng, n = np.random.default_rng(0), 300
+    old = [[int(i) for i in rng.permutation(20)[:8]] for _ in range(n)]
+    est = DeepRetrievalRecommender(**QUICK).fit(Interactions.from_sequences(old))
+    fashion = [[*(int(i) for i in rng.permutation(18)[:3]), 18, 19] for _ in range(n)]
+
+    def place():
+        return np.mean([row.tolist().index(19) for row in est.recommend([[3, 18], [7, 5, 18]], k=17)])
+
+    before = place()
+    for _ in range(5):
+        est.partial_fit(Interactions.from_sequences(fashion, user_ids=np.arange(n) + 10**6))
+        fashion = fashion[::-1]
+        est.forget_users(np.arange(n) + 10**6)
+    assert place() < before and place() < 4
+
+
+# ---------------------------------------------------------------- what is taken out
+
+
+@each
+def test_removed_items_are_gone_at_once(est, X, fitted):
+    est = fitted(est)
+    gone = est.recommend(X[5:9], k=3).ravel()
+    assert est.remove_items(gone) is est
+    assert not np.isin(est.recommend(X, k=X.n_items), gone).any()
+    assert not np.isin(est.recommend([[]], k=X.n_items), gone).any()
+    assert (est.recommend(X[:3], k=2, allow=gone) == None).all()  # noqa: E711
+    est.remove_items([X.item_ids[1]])
+    assert set(est.removed_items_.tolist()) == {*gone.tolist(), X.item_ids[1]}
+    est.partial_fit(new_events(X, [[gone[0], X.item_ids[2]]], ["new"]))  # late events do not bring it back
+    assert not np.isin(est.recommend(X, k=X.n_items), gone).any()
+    assert not set(est.recommend(["new"]).ravel().tolist()) & {gone[0]}
+    assert gone[0] in est.fit(X).recommend(X, k=X.n_items)
+    with pytest.raises(ValueError, match=r"item_ids has 1 item id\(s\) unknown from fit: \['nothing'\]"):
+        est.remove_items(["nothing"])
+
+
+@each
+def test_forgotten_users_are_unknown(est, X, fitted):
+    est, gone = fitted(est), X.user_ids[[4, 7]]
+    assert est.forget_users(gone) is est
+    with pytest.raises(ValueError, match="unknown user id"):
+        est.recommend(gone)
+    assert not set(est._fit_X.user_ids.tolist()) & set(gone.tolist())
+    np.testing.assert_array_equal(est.recommend([X.user_ids[8]]), est.recommend(X[[8]]))
+    with pytest.raises(ValueError, match="unknown user id"):
+        est.forget_users(gone)
+
+
+# ---------------------------------------------------------------- parts
+
+
+def test_streaming_rows_are_fresh_events_behind_their_histories():
+    rng = np.random.default_rng(0)
+    X = Interactions.from_sequences(rng.integers(0, 40, (50, 30)).tolist())
+    fresh = np.zeros(X.n_events, dtype=bool)
+    places = [int(X.indptr[3]) + 20, int(X.indptr[3]) + 25, int(X.indptr[9])]
+    fresh[places] = True
+    rows = streaming_rows(X, fresh, 5, True, 0, np.random.default_rng(0))
+    np.testing.assert_array_equal(rows.X[0], X[3][15:])
+    np.testing.assert_array_equal(rows.X[1], X[9])
+    np.testing.assert_array_equal(rows.X.items[rows.fresh], X.items[fresh])
+    n_first = rows.X.lengths[:2].sum()
+    np.testing.assert_array_equal(rows.targets[:n_first], rows.fresh[:n_first])
+    rows = streaming_rows(X, fresh, 5, True, 60, np.random.default_rng(0))
+    replayed = rows.X[2:]
+    assert (replayed.lengths <= 6).all() and 60 <= replayed.n_events <= 72
+    assert rows.targets[n_first:].all() and not rows.fresh[n_first:].any()
+    new = streaming_rows(X, fresh, 5, False, 60, np.random.default_rng(0))
+    assert rows.targets.sum() > new.targets.sum() > 0  # what a user had met before is not learned
+
+
+def test_new_items_start_near_their_users():
+    X = make_interactions(60, 30, random_state=0)
+    with torch_session(0), Shards(1) as shards:
+        model = SoftmaxModel(30, 8, "mixed")
+        rows, _ = Interactions.from_sequences([[0, 1], [3, 4]], item_vocabulary=X.item_vocabulary).append(
+            Interactions.from_sequences([[100, 101], [102]], user_ids=[1, 7])
+        )
+        fresh = np.isin(rows.items, [30, 31, 32])
+        kept = model.item_table.detach().clone()
+        new = grown_model(
+            model, 33, streaming_rows(rows, fresh, 9, True, 99, np.random.default_rng(0)),
+            X.item_counts(), 9, shards,
+        )  # fmt: skip
+    table = new.item_table.detach().numpy()
+    np.testing.assert_array_equal(table[:30], kept.numpy())
+    assert model.item_table.shape == (30, 8)  # the model itself is as it was
+    length = np.linalg.norm(table, axis=1)
+    np.testing.assert_allclose(length[30:], length[:30].mean(), rtol=1e-4)
+    assert np.abs(table[30] - table[32]).max() > 1e-3  # 102 was met by nobody with a history
+
+
+# ---------------------------------------------------------------- beside requests
+
+
+@each
+def test_requests_meet_the_old_or_the_new_state(est, X, fitted):
+    est, errors, stop = fitted(est), [], threading.Event()
+    events = [new_events(X, [[f"n{i}", X.item_ids[i], f"m{i}"]], [f"u{i}"]) for i in range(4)]
+
+    def ask():
+        while not stop.is_set():
+            try:
+                items = est.recommend(X[:20], k=30)
+                assert items.shape == (20, 30)
+            except Exception as error:
+                errors.append(error)
+                return
+
+    threads = [threading.Thread(target=ask) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for new in events:
+        est.partial_fit(new)
+    stop.set()
+    for thread in threads:
+        thread.join()
+    assert not errors
