@@ -54,7 +54,7 @@ def write_model(path, facts, arrays):
     replaced = _named_arrays(directory)
     part = directory / f"arrays-{os.getpid()}-{time.time_ns()}{_PART}"
     try:
-        save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, part)
+        save_file({name: np.asarray(array, order="C") for name, array in arrays.items()}, part)
         digest, size = _synced_digest(part)
         name = f"arrays-{digest[:16]}.safetensors"
         os.replace(part, directory / name)
@@ -69,6 +69,14 @@ def write_model(path, facts, arrays):
     finally:
         part.unlink(missing_ok=True)
     _sweep(directory, keep=name, replaced=replaced)
+
+
+def clear_model(path):
+    """Delete a model: `model.json` first, then the file of arrays; other files stay."""
+    directory = Path(path)
+    replaced = _named_arrays(directory)
+    (directory / _MANIFEST).unlink(missing_ok=True)
+    _sweep(directory, keep=None, replaced=replaced)
 
 
 def read_model(path, *, memory_map=False):

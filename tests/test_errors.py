@@ -313,6 +313,7 @@ BAD = {
     "batch_size": COUNT,
     "learning_rate": (0, -0.1, NAN, INF, "fast", None),
     "encoder": ("transformer", 3, None, nn.Linear),
+    "checkpoint_dir": (3, True, ["x"]),
     "device": ("gpu", "cuda:99", 3.5),
     "n_jobs": (0, 1.5, "two"),
     "random_state": ("seed", -1, 1.5),

@@ -116,7 +116,7 @@ class Persistent:
 
 def _as_plain(name, value):
     """A parameter as a file can hold it."""
-    if name == "device":
+    if name == "device" or (name == "checkpoint_dir" and value is not None):
         return str(value)
     if name == "random_state" and not (value is None or hasattr(value, "__index__")):
         raise TypeError(

@@ -139,8 +139,9 @@ class StructureRetrieval(SoftmaxBase):
         check_is_fitted(self)
         names = SoftmaxRecommender().get_params()
         scan = SoftmaxRecommender(**{name: getattr(self, name) for name in names})
-        for name in ("softmax_model_", "encoder_", "item_vectors_", "history_", "item_counts_", "n_items_",
-                     "_fit_X", "_recommendable", "n_features_in_", "feature_names_in_"):  # fmt: skip
+        for name in ("softmax_model_", "encoder_", "item_vectors_", "history_", "item_counts_",
+                     "removed_items_", "n_items_", "_fit_X", "_recommendable", "n_features_in_",
+                     "feature_names_in_"):  # fmt: skip
             if hasattr(self, name):
                 setattr(scan, name, getattr(self, name))
         return scan

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import time
 from numbers import Integral, Real
 
@@ -11,6 +12,7 @@ from drlearn._history import TrainingHistory, progress_bar
 from drlearn._runtime import stream
 from drlearn.recommenders._inputs import check_choice, check_number
 from drlearn.recommenders._structure_streaming import M_STEP_BEAM, StructureStreaming
+from drlearn.recommenders.softmax import warn_interrupted
 from drlearn.structure.paths import NO_PATH, PathSpace, automatic_width, build_path_index
 
 EPOCHS_TOGETHER = 2
@@ -87,6 +89,10 @@ class DeepRetrievalRecommender(StructureStreaming):
         Share of the users to hold out; their recall at 10 is in `history_`.
     device : str, default="cpu"
         Torch device for training and encoding.
+    checkpoint_dir : path-like, default=None
+        Where `fit` keeps its state: after every round, and after epochs once a minute at most. The same
+        `fit`, called again after it was cut short, goes on from there, to the result that it would
+        have had. Removed at the end.
     n_jobs : int, default=None
         Threads; None means all cores granted to the process. Results do not depend on it.
     random_state : int, RandomState or None, default=None
@@ -153,8 +159,8 @@ class DeepRetrievalRecommender(StructureStreaming):
                  n_candidate_paths=300, decay=0.999, max_iter=2, init="kmeans", path_weight=0.0,
                  embedding_dim=64, encoder="mixed", history_length=69, repeats=False, n_hidden=64,
                  n_negatives=1024, n_epochs=14, n_structure_epochs=3, batch_size="auto",
-                 learning_rate=0.01, validation_fraction=0.0, device="cpu", n_jobs=None,
-                 random_state=None, verbose=0):  # fmt: skip
+                 learning_rate=0.01, validation_fraction=0.0, device="cpu", checkpoint_dir=None,
+                 n_jobs=None, random_state=None, verbose=0):  # fmt: skip
         self.width = width
         self.depth = depth
         self.n_paths = n_paths
@@ -178,6 +184,7 @@ class DeepRetrievalRecommender(StructureStreaming):
         self.learning_rate = learning_rate
         self.validation_fraction = validation_fraction
         self.device = device
+        self.checkpoint_dir = checkpoint_dir
         self.n_jobs = n_jobs
         self.random_state = random_state
         self.verbose = verbose
@@ -220,52 +227,71 @@ class DeepRetrievalRecommender(StructureStreaming):
         space = self._new_space(
             automatic_width(np.count_nonzero(counts)) if self.width == "auto" else self.width
         )
-        seed = self._seed()
+        checkpoint, seed = self._checkpoint(X)
         with torch_session(seed), Shards(self._n_training_threads()) as shards:
-            return self._expectation_maximization(X, counts, space, seed, shards)
+            return self._expectation_maximization(X, counts, space, seed, shards, checkpoint)
 
-    def _expectation_maximization(self, X, counts, space, seed, shards):
+    def _expectation_maximization(self, X, counts, space, seed, shards, checkpoint):
         """The paper's training: all together first, then EM over a frozen softmax (section 3)."""
         from drlearn.recommenders import _diagnostics
+        from drlearn.structure.scores import ScoreTable, no_scores
         from drlearn.structure.training import StructureTrainer, encode_pairs, target_events
 
-        history, started = TrainingHistory(verbose=self.verbose), time.perf_counter()
+        started, reached = time.perf_counter(), checkpoint.facts
+        history = TrainingHistory(reached.get("history", ()), self.verbose)
         X, validation = self._hold_out(X, seed)
-        model, structure, item_paths, losses = self._train_together(X, counts, space, seed, shards)
+        model, structure, item_paths = self._train_together(X, counts, space, seed, shards, checkpoint)
         targets = target_events(X, self.repeats)
         users, items = encode_pairs(model, X, targets, self.history_length, shards)
         probe = self._probe(X, validation, model, counts, seed, shards)
         batch_size, alpha = min(self._batch_size(X), STRUCTURE_BATCH), self._alpha(counts, space)
         trainer = StructureTrainer(structure, users, items, batch_size=batch_size, seed=seed, shards=shards)
-        (softmax_loss, loss), moved, seconds_m = losses, None, 0.0
-        network = structure.export()
-        for iteration in range(self.max_iter + 1):
-            if iteration > 0:
-                before, started = item_paths, time.perf_counter()
-                path_scores, item_paths = self._maximize(
-                    users, items, network, before, space, alpha, stream(seed, 5, iteration), iteration
-                )
-                moved = _diagnostics.share_moved(before, item_paths)
-                seconds_m, started = time.perf_counter() - started, time.perf_counter()
-                loss = self._fit_structure(trainer, item_paths, space, iteration)
-                network = structure.export()
-            index = build_path_index(item_paths)
-            row = _diagnostics.structure_row(probe, network, item_paths, index, space, counts)
-            history.record(
-                round=iteration, softmax_loss=softmax_loss, structure_loss=loss, moved=moved, **row,
-                seconds_e=time.perf_counter() - started, seconds_m=seconds_m,
-            )  # fmt: skip
-        _diagnostics.warn_if_collapsed(row, np.count_nonzero(counts), alpha)
+        parts = {"model": model, "structure": structure, "structure_optimizer": trainer.optimizer}
+        path_scores = no_scores(X.n_items, self.n_candidate_paths)
+        if history:
+            checkpoint.restore(parts)
+            path_scores = ScoreTable(checkpoint.arrays["codes"], checkpoint.arrays["scores"])
+        (softmax_loss, loss), moved, seconds_m = reached["losses"], None, 0.0
+        done = structure.export(), copy.deepcopy(structure.state_dict()), item_paths, path_scores
+        try:
+            for iteration in range(len(history), self.max_iter + 1):
+                if iteration > 0:
+                    before, started = item_paths, time.perf_counter()
+                    path_scores, item_paths = self._maximize(
+                        users, items, done[0], before, space, alpha, stream(seed, 5, iteration), iteration
+                    )
+                    moved = _diagnostics.share_moved(before, item_paths)
+                    seconds_m, started = time.perf_counter() - started, time.perf_counter()
+                    loss = self._fit_structure(trainer, item_paths, space, iteration)
+                network, index = structure.export(), build_path_index(item_paths)
+                row = _diagnostics.structure_row(probe, network, item_paths, index, space, counts)
+                history.record(
+                    round=iteration, softmax_loss=softmax_loss, structure_loss=loss, moved=moved, **row,
+                    seconds_e=time.perf_counter() - started, seconds_m=seconds_m,
+                )  # fmt: skip
+                done = network, copy.deepcopy(structure.state_dict()), item_paths, path_scores
+                arrays = {"item_paths": item_paths, **path_scores._asdict()}
+                checkpoint.keep({"history": list(history)}, parts, arrays, at_once=True)
+        except KeyboardInterrupt:
+            if not history:
+                raise
+            warn_interrupted(f"after round {len(history) - 1} of {self.max_iter}")
+        else:
+            checkpoint.clear()
+        network, weights, item_paths, path_scores = done
+        structure.load_state_dict(weights)
+        index = build_path_index(item_paths)
+        _diagnostics.warn_if_collapsed(history[-1], np.count_nonzero(counts), alpha)
         return {
             "softmax_model_": model.cpu(), "item_vectors_": probe.item_vectors,
             "structure_model_": structure.cpu(), "path_space_": space, "item_paths_": item_paths,
             "path_scores_": path_scores, "alpha_": alpha,
             "beam_curve_": _diagnostics.beam_curve(probe, network, item_paths, index, space),
-            "history_": history, "n_iter_": self.max_iter,
+            "history_": history, "n_iter_": len(history) - 1,
         }  # fmt: skip
 
-    def _train_together(self, X, counts, space, seed, shards):
-        """Train encoder, softmax and, once items have paths, the structure; return paths and losses too."""
+    def _train_together(self, X, counts, space, seed, shards, checkpoint):
+        """Train encoder, softmax and, once items have paths, the structure; return the paths too."""
         from drlearn.structure.initialization import kmeans_paths, random_paths
         from drlearn.structure.model import StructureModel
         from drlearn.structure.training import PathTargets, target_events
@@ -278,20 +304,27 @@ class DeepRetrievalRecommender(StructureStreaming):
             model, structure, X, target_events(X, self.repeats), counts, self.n_epochs, self.learning_rate,
             seed, shards,
         )  # fmt: skip
-        item_paths, known = np.full((X.n_items, self.n_paths), NO_PATH), np.flatnonzero(counts)
+        parts, reached = {"model": model, "structure": structure, **trainer.optimizers}, checkpoint.facts
+        checkpoint.restore(parts)
+        trainer.step = reached.get("step", 0)
+        known, none = np.flatnonzero(counts), np.full((X.n_items, self.n_paths), NO_PATH)
+        item_paths = checkpoint.arrays.get("item_paths", none)
         start = 0 if self.init == "random" else max(0, self.n_epochs - EPOCHS_TOGETHER)
         targets, rng = None, stream(seed, 2)
-        for epoch in range(self.n_epochs):
+        for epoch in range(reached.get("epoch", 0), self.n_epochs):
             if epoch == start:
                 if self.init == "random":
                     item_paths[known] = random_paths(len(known), self.n_paths, space, rng)
                 else:
                     vectors = model.export_item_vectors()[known]
                     item_paths[known] = kmeans_paths(vectors, self.n_paths, space, rng, self._n_threads())
+            if epoch >= start and targets is None:
                 targets = PathTargets.of(item_paths, space, self.device)
             with progress_bar(trainer.n_pairs, f"epoch {epoch + 1}", self.verbose) as bar:
                 losses = trainer.epoch(epoch, targets, bar.update)
-        return model, structure, item_paths, losses
+            facts = {"epoch": epoch + 1, "step": trainer.step, "losses": losses}
+            checkpoint.keep(facts, parts, {"item_paths": item_paths})
+        return model, structure, item_paths
 
     def _maximize(self, users, items, network, item_paths, space, alpha, rng, iteration):
         """M-step: score the paths of every item by its events' beams, then assign (section 3)."""

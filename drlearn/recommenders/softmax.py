@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import os
 import time
 import warnings
 from numbers import Integral, Real
@@ -43,6 +44,8 @@ class SoftmaxBase(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseRecomme
         if not isinstance(self.encoder, nn.Module):
             check_choice(self.encoder, "encoder", ENCODERS)
         check_n_jobs(self.n_jobs)
+        if self.checkpoint_dir is not None and not isinstance(self.checkpoint_dir, (str, os.PathLike)):
+            raise TypeError(f"checkpoint_dir must be a path or None, got {self.checkpoint_dir!r}.")
         if not isinstance(self.repeats, (bool, np.bool_)):
             raise TypeError(f"repeats must be True or False, got {self.repeats!r}.")
         if not isinstance(self.verbose, Integral) or self.verbose < 0:
@@ -66,6 +69,21 @@ class SoftmaxBase(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseRecomme
 
     def _seed(self):
         return int(check_random_state(self.random_state).randint(2**31 - 1))
+
+    def _checkpoint(self, X):
+        """What an earlier call of the same fit reached, and the fit's seed."""
+        from drlearn.structure.checkpoint import Checkpoint, identity_of
+
+        parameters = self.get_params()
+        for name in ("checkpoint_dir", "n_jobs", "verbose"):  # decide nothing
+            del parameters[name]
+        if not isinstance(self.random_state, Integral):
+            del parameters["random_state"]
+        identity = "" if self.checkpoint_dir is None else identity_of(type(self).__name__, parameters, X)
+        checkpoint = Checkpoint(self.checkpoint_dir, identity)
+        if "seed" not in checkpoint.facts:
+            checkpoint.facts["seed"] = self._seed()
+        return checkpoint, checkpoint.facts["seed"]
 
     def _batch_size(self, X):
         """Events a step: as given, or such that small data get a useful number of steps an epoch too."""
@@ -230,6 +248,15 @@ class SoftmaxBase(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseRecomme
         return tuple(np.concatenate(part) for part in zip(*parts, strict=True))
 
 
+def warn_interrupted(where):
+    """Say that a fit was stopped by the user and what remains."""
+    warnings.warn(
+        f"fit was interrupted {where}: the estimator is fitted as far as it came. With checkpoint_dir, the "
+        "same fit called again goes on.",
+        stacklevel=2,
+    )
+
+
 class SoftmaxRecommender(SoftmaxBase):
     """Recommend by scanning a sampled-softmax model over all items.
 
@@ -260,6 +287,10 @@ class SoftmaxRecommender(SoftmaxBase):
         Peak, after a short warm-up; decays linearly to nothing.
     device : str, default="cpu"
         Torch device for training and encoding.
+    checkpoint_dir : path-like, default=None
+        Where `fit` keeps its state after epochs, once a minute at most. The same `fit`, called again
+        after it was cut short, goes on from there, to the result that it would have had. Removed at
+        the end.
     n_jobs : int, default=None
         Threads; None means all cores granted to the process. Results do not depend on it.
     random_state : int, RandomState or None, default=None
@@ -293,7 +324,7 @@ class SoftmaxRecommender(SoftmaxBase):
 
     def __init__(self, *, embedding_dim=64, encoder="mixed", history_length=69, repeats=False,
                  n_negatives=1024, n_epochs=14, batch_size="auto", learning_rate=0.01, device="cpu",
-                 n_jobs=None, random_state=None, verbose=0):  # fmt: skip
+                 checkpoint_dir=None, n_jobs=None, random_state=None, verbose=0):  # fmt: skip
         self.embedding_dim = embedding_dim
         self.encoder = encoder
         self.history_length = history_length
@@ -303,6 +334,7 @@ class SoftmaxRecommender(SoftmaxBase):
         self.batch_size = batch_size
         self.learning_rate = learning_rate
         self.device = device
+        self.checkpoint_dir = checkpoint_dir
         self.n_jobs = n_jobs
         self.random_state = random_state
         self.verbose = verbose
@@ -312,18 +344,30 @@ class SoftmaxRecommender(SoftmaxBase):
         from drlearn.structure.training import Shards, target_events
 
         self._check_pairs(X)
-        seed, history = self._seed(), TrainingHistory(verbose=self.verbose)
+        checkpoint, seed = self._checkpoint(X)
+        history = TrainingHistory(checkpoint.facts.get("history", ()), self.verbose)
         with torch_session(seed), Shards(self._n_training_threads()) as shards:
             model = self._new_model(X.n_items)
             targets, counts = target_events(X, self.repeats), X.item_counts()
             trainer = self._new_trainer(
                 model, None, X, targets, counts, self.n_epochs, self.learning_rate, seed, shards
             )
-            for epoch in range(self.n_epochs):
-                started = time.perf_counter()
-                with progress_bar(trainer.n_pairs, f"epoch {epoch + 1}", self.verbose) as bar:
-                    loss, _ = trainer.epoch(epoch, progress=bar.update)
-                history.record(epoch=epoch + 1, softmax_loss=loss, seconds=time.perf_counter() - started)
+            parts = {"model": model, **trainer.optimizers}
+            checkpoint.restore(parts)
+            trainer.step = checkpoint.facts.get("step", 0)
+            try:
+                for epoch in range(len(history), self.n_epochs):
+                    started = time.perf_counter()
+                    with progress_bar(trainer.n_pairs, f"epoch {epoch + 1}", self.verbose) as bar:
+                        loss, _ = trainer.epoch(epoch, progress=bar.update)
+                    history.record(epoch=epoch + 1, softmax_loss=loss, seconds=time.perf_counter() - started)
+                    checkpoint.keep({"step": trainer.step, "history": list(history)}, parts, {})
+            except KeyboardInterrupt:
+                if not history:
+                    raise
+                warn_interrupted(f"in epoch {len(history) + 1} of {self.n_epochs}")
+            else:
+                checkpoint.clear()
             vectors = model.cpu().export_item_vectors()
         return {"softmax_model_": model, "item_vectors_": vectors, "history_": history}
 

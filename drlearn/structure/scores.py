@@ -34,6 +34,11 @@ class ScoreTable(NamedTuple):
     scores: np.ndarray
 
 
+def no_scores(n_items, n_paths):
+    """Return a table without paths."""
+    return ScoreTable(np.full((n_items, n_paths), NO_PATH), np.zeros((n_items, n_paths), np.float32))
+
+
 @jit
 def _add(keys, places, codes, sums, n, code, entry, amount):
     """Add to a code's sum, which begins at `entry`; return how many of `codes` and `sums` are in use."""

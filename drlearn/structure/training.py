@@ -181,14 +181,22 @@ class JointTrainer:
         # A row's first event follows none: it is never a target.
         self._n_targets = int(self._targets.sum() - np.count_nonzero(np.diff(X.indptr)))
         self.n_pairs = int(np.maximum(np.diff(X.indptr) - 1, 0).sum())
-        self._n_steps, self._step = n_epochs * max(1, -(-self.n_pairs // batch_size)), 0
+        self._n_steps, self.step = n_epochs * max(1, -(-self.n_pairs // batch_size)), 0
         self._rate = learning_rate
         self._table_optimizer = torch.optim.SparseAdam([model.item_table], lr=learning_rate)
         # As a group: a caller's encoder may have nothing to learn.
         self._encoder = [p for p in model.encoder.parameters() if p.requires_grad]
         self._encoder_optimizer = torch.optim.AdamW([{"params": self._encoder}], lr=learning_rate)
+        self._structure_optimizer = None
         if structure is not None:
             self._structure_optimizer = torch.optim.Adam(structure.parameters(), lr=STRUCTURE_LEARNING_RATE)
+
+    @property
+    def optimizers(self):
+        """The optimizers by name, for a checkpoint."""
+        names = ("table_optimizer", "encoder_optimizer", "structure_optimizer")
+        optimizers = {name: getattr(self, f"_{name}") for name in names}
+        return {name: optimizer for name, optimizer in optimizers.items() if optimizer is not None}
 
     def epoch(self, number, targets=None, progress=None):
         """Run one epoch; return the mean losses of softmax and structure (None without paths)."""
@@ -273,14 +281,14 @@ class JointTrainer:
         )
         for parameter, gradient in zip([*self._encoder, *network], gradients[1:], strict=True):
             parameter.grad = gradient
-        share = _schedule(self._step, self._n_steps)
+        share = _schedule(self.step, self._n_steps)
         for optimizer in (self._table_optimizer, self._encoder_optimizer):
             optimizer.param_groups[0]["lr"] = self._rate * share
             optimizer.step()
         if network:
             self._structure_optimizer.step()
         table.grad = None
-        self._step += 1
+        self.step += 1
 
 
 def target_events(X, repeats):
@@ -306,12 +314,12 @@ class StructureTrainer:
     def __init__(self, structure, X, items, *, batch_size, seed, shards):
         self._structure, self._shards, self._seed, self._batch_size = structure, shards, seed, batch_size
         self._X, self._items, self.n_events = torch.from_numpy(X), items, len(items)
-        self._optimizer = torch.optim.Adam(structure.parameters(), lr=STRUCTURE_LEARNING_RATE)
+        self.optimizer = torch.optim.Adam(structure.parameters(), lr=STRUCTURE_LEARNING_RATE)
 
     def epoch(self, number, targets, rate=1.0, progress=None):
         """Run the epoch (round, epoch) at a share `rate` of the learning rate; return the mean loss."""
         order = stream(self._seed, 1, *number).permutation(len(self._items))
-        self._optimizer.param_groups[0]["lr"] = STRUCTURE_LEARNING_RATE * rate
+        self.optimizer.param_groups[0]["lr"] = STRUCTURE_LEARNING_RATE * rate
         parameters, device = list(self._structure.parameters()), targets.nodes.device
 
         def loss_of_shard(part):
@@ -326,7 +334,7 @@ class StructureTrainer:
             loss, gradients = self._shards.gradients(loss_of_shard, parts, parameters)
             for parameter, gradient in zip(parameters, gradients, strict=True):
                 parameter.grad = gradient / len(batch)
-            self._optimizer.step()
+            self.optimizer.step()
             total += loss
             if progress is not None:
                 progress(len(batch))

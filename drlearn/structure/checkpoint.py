@@ -1,0 +1,133 @@
+"""Where a fit that was cut short goes on: its parts after the last epoch or round, in a directory."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+
+import numpy as np
+import torch
+from torch import nn
+
+from drlearn._storage import clear_model, read_model, write_model
+from drlearn._version import __version__
+
+SECONDS_BETWEEN = 60.0  # an epoch that ends sooner after the last writing is not written
+
+
+class Checkpoint:
+    """What a fit reached: facts, arrays, and the state of modules and optimizers.
+
+    Parameters
+    ----------
+    directory : path-like or None
+        None keeps nothing.
+    identity : str
+        What says whether the fit is the same: see `identity_of`.
+
+    Attributes
+    ----------
+    facts : dict
+        What the last `keep` said; empty where a fit starts from nothing.
+    arrays : dict of ndarrays
+
+    Raises
+    ------
+    ValueError
+        Where the directory holds the checkpoint of another fit, or a damaged one.
+    """
+
+    def __init__(self, directory, identity):
+        self._directory, self._identity, self._written = directory, identity, time.monotonic()
+        self.facts, self.arrays = {}, {}
+        if directory is None:
+            return
+        try:
+            facts, self.arrays = read_model(directory)
+        except FileNotFoundError:
+            return
+        if facts.get("identity") != identity:
+            raise ValueError(
+                f"checkpoint_dir={str(directory)!r} holds something else than a checkpoint of this fit: "
+                "other parameters, other interactions or another version of drlearn; name another directory, "
+                "or delete this one to start anew."
+            )
+        self.facts = facts["facts"]
+
+    def restore(self, parts):
+        """Put what was kept into those of the modules and optimizers, by name, that were kept."""
+        for name, part in parts.items():
+            prefix = f"{name}/"
+            kept = {key.removeprefix(prefix): a for key, a in self.arrays.items() if key.startswith(prefix)}
+            if kept:
+                _set_state(part, kept)
+        if "torch_random_state" in self.arrays:  # a caller's own encoder may draw from it
+            torch.set_rng_state(torch.from_numpy(self.arrays["torch_random_state"]))
+
+    def keep(self, facts, parts, arrays, *, at_once=False):
+        """Write what was reached, unless something was written a short time ago and not `at_once`."""
+        self.facts |= facts
+        if self._directory is None:
+            return
+        if not at_once and time.monotonic() - self._written < SECONDS_BETWEEN:
+            return
+        arrays = {name: array for name, array in arrays.items() if array is not None}
+        for name, part in parts.items():
+            arrays |= {f"{name}/{key}": array for key, array in _state(part).items()}
+        arrays["torch_random_state"] = torch.get_rng_state().numpy()
+        write_model(self._directory, {"identity": self._identity, "facts": self.facts}, arrays)
+        self._written = time.monotonic()
+
+    def clear(self):
+        """Delete what was written: the fit is done."""
+        if self._directory is not None:
+            clear_model(self._directory)
+
+
+def _state(part):
+    """A module's or an optimizer's state as arrays."""
+    state = part.state_dict()
+    if isinstance(part, nn.Module):
+        return {name: tensor.detach().cpu().numpy() for name, tensor in state.items()}
+    return {
+        f"{i}/{key}": value.cpu().numpy() if torch.is_tensor(value) else np.array(value)
+        for i, values in state["state"].items()
+        for key, value in values.items()
+    }
+
+
+def _set_state(part, arrays):
+    if isinstance(part, nn.Module):
+        part.load_state_dict({name: torch.from_numpy(array) for name, array in arrays.items()})
+        return
+    state = {}
+    for name, array in arrays.items():
+        i, key = name.split("/")
+        # Counters are plain integers in some optimizers, tensors in others.
+        value = torch.from_numpy(array) if array.dtype.kind == "f" else int(array)
+        state.setdefault(int(i), {})[key] = value
+    part.load_state_dict({"state": state, "param_groups": part.state_dict()["param_groups"]})
+
+
+def identity_of(name, parameters, X):
+    """Return a digest of what decides the result of a fit.
+
+    Parameters
+    ----------
+    name : str
+        Of the estimator's class.
+    parameters : dict
+    X : Interactions
+    """
+    digest = hashlib.sha256(f"{__version__} {name}".encode())
+    for key, value in sorted(parameters.items()):
+        if isinstance(value, nn.Module):
+            digest.update(repr(value).encode())
+            for tensor in value.state_dict().values():
+                digest.update(tensor.cpu().numpy().tobytes())
+        else:
+            digest.update(f"{key}={value!r}".encode())
+    for array in (X.indptr, X.items):
+        digest.update(np.ascontiguousarray(array))
+    digest.update(repr(X.shape).encode())
+    return digest.hexdigest()

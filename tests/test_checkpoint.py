@@ -1,0 +1,223 @@
+"""A fit that was cut short goes on to the result that it would have had."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sklearn.base import clone
+from torch import nn
+
+from drlearn import DeepRetrievalRecommender, SoftmaxRecommender
+from drlearn.datasets import make_interactions
+from drlearn.structure import checkpoint
+from drlearn.structure.training import JointTrainer, StructureTrainer
+
+SOFTMAX = {"n_epochs": 4, "embedding_dim": 8, "random_state": 0}
+QUICK = SOFTMAX | {"width": 6, "n_structure_epochs": 2, "n_hidden": 8, "n_candidate_paths": 20}
+RECOMMENDERS = [SoftmaxRecommender(**SOFTMAX), DeepRetrievalRecommender(**QUICK)]
+each = pytest.mark.parametrize("est", RECOMMENDERS, ids=lambda est: type(est).__name__)
+
+
+@pytest.fixture(scope="module")
+def X():
+    return make_interactions(150, 60, random_state=0)
+
+
+@pytest.fixture(autouse=True)
+def every_epoch(monkeypatch):
+    monkeypatch.setattr(checkpoint, "SECONDS_BETWEEN", 0.0)
+
+
+def state_of(est):
+    """All that decides what a fitted recommender answers, as bytes."""
+    arrays = [est.item_vectors_, *(t.numpy() for t in est.softmax_model_.state_dict().values())]
+    if hasattr(est, "item_paths_"):
+        arrays += [est.item_paths_, *est.path_scores_, *est.structure_, est.beam_curve_]
+    return [np.ascontiguousarray(a).tobytes() for a in arrays]
+
+
+class Stop(Exception):
+    pass
+
+
+def stop_in(monkeypatch, n, error=Stop):
+    """Let the n-th epoch of any kind fail in its middle, after the network has changed."""
+    calls = []
+    for trainer in (JointTrainer, StructureTrainer):
+
+        def epoch(self, *args, original=trainer.epoch, **kwargs):
+            calls.append(1)
+            result = original(self, *args, **kwargs)
+            if len(calls) == n:
+                raise error
+            return result
+
+        monkeypatch.setattr(trainer, "epoch", epoch)
+
+
+@pytest.mark.parametrize(
+    ("est", "n", "n_epochs"),
+    [(RECOMMENDERS[0], n, 4) for n in (1, 2, 4)] + [(RECOMMENDERS[1], n, 10) for n in (1, 2, 4, 5, 6, 7, 10)],
+)
+def test_a_fit_goes_on_where_it_was_cut_short(est, n, n_epochs, X, tmp_path, monkeypatch):
+    wanted = clone(est).fit(X)
+    est = clone(est).set_params(checkpoint_dir=tmp_path)
+    with monkeypatch.context() as patch, pytest.raises(Stop):
+        stop_in(patch, n)
+        est.fit(X)
+    assert (tmp_path / "model.json").exists() == (n > 1)
+    with monkeypatch.context() as patch:
+        again = clone(est).set_params(n_jobs=1)
+        if n == 4:  # what was learned before is not learned again
+            stop_in(patch, n_epochs - n + 2)
+        again.fit(X)
+    assert state_of(again) == state_of(wanted)
+    rows = [
+        [{key: v for key, v in row.items() if "seconds" not in key} for row in e.history_]
+        for e in (again, wanted)
+    ]
+    assert rows[0] == rows[1]
+    assert not list(tmp_path.iterdir())
+
+
+def test_random_first_paths_and_held_out_users_too(X, tmp_path, monkeypatch):
+    est = DeepRetrievalRecommender(**QUICK, init="random", validation_fraction=0.2)
+    wanted = clone(est).fit(X)
+    with monkeypatch.context() as patch, pytest.raises(Stop):
+        stop_in(patch, 3)
+        clone(est).set_params(checkpoint_dir=tmp_path).fit(X)
+    assert state_of(est.set_params(checkpoint_dir=tmp_path).fit(X)) == state_of(wanted)
+
+
+def test_a_fit_without_a_seed_keeps_the_one_it_began_with(X, tmp_path, monkeypatch):
+    est = SoftmaxRecommender(
+        **SOFTMAX | {"random_state": np.random.RandomState(5), "checkpoint_dir": tmp_path}
+    )
+    wanted = SoftmaxRecommender(**SOFTMAX | {"random_state": np.random.RandomState(5)}).fit(X)
+    with monkeypatch.context() as patch, pytest.raises(Stop):
+        stop_in(patch, 3)
+        est.fit(X)
+    assert state_of(est.fit(X)) == state_of(wanted)  # its random state has moved on meanwhile
+
+
+def test_an_encoder_of_ones_own_that_draws(X, tmp_path, monkeypatch):
+    class Noisy(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.map, self.drop = nn.Linear(8, 8), nn.Dropout(0.3)
+
+        def forward(self, events):
+            return self.drop(self.map(events))
+
+    import torch
+
+    torch.manual_seed(0)
+    est = SoftmaxRecommender(**SOFTMAX | {"encoder": Noisy()})
+    wanted = est.fit(X)
+    again = SoftmaxRecommender(**est.get_params()).set_params(checkpoint_dir=tmp_path)
+    with monkeypatch.context() as patch, pytest.raises(Stop):
+        stop_in(patch, 2)
+        again.fit(X)
+    assert state_of(again.fit(X)) == state_of(wanted)
+
+
+@each
+def test_other_fits_do_not_touch_a_checkpoint(est, X, tmp_path, monkeypatch):
+    est = clone(est).set_params(checkpoint_dir=str(tmp_path))
+    with monkeypatch.context() as patch, pytest.raises(Stop):
+        stop_in(patch, 3)
+        est.fit(X)
+    kept = {file.name: file.read_bytes() for file in tmp_path.iterdir()}
+    for other, data in ((clone(est).set_params(learning_rate=0.02), X), (clone(est), X[1:])):
+        with pytest.raises(
+            ValueError, match=r"checkpoint_dir=.*holds something else.*name another directory"
+        ):
+            other.fit(data)
+    assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == kept
+    est.fit(X)  # threads and printing decide nothing
+
+
+def test_checkpoints_are_written_once_a_minute(X, tmp_path, monkeypatch):
+    monkeypatch.setattr(checkpoint, "SECONDS_BETWEEN", 60.0)
+    written = []
+    original = checkpoint.write_model
+    monkeypatch.setattr(checkpoint, "write_model", lambda *args: (written.append(1), original(*args)))
+    DeepRetrievalRecommender(**QUICK, checkpoint_dir=tmp_path).fit(X)
+    assert len(written) == 3  # the rounds, 0 to 2
+
+
+def test_an_interrupted_fit_is_usable_at_its_last_round(X, monkeypatch, tmp_path):
+    whole = DeepRetrievalRecommender(**QUICK | {"max_iter": 1}).fit(X)
+    for n, rounds in ((6, 0), (7, 1), (9, 1)):
+        est = DeepRetrievalRecommender(**QUICK, checkpoint_dir=tmp_path / str(n))
+        with monkeypatch.context() as patch, pytest.warns(UserWarning, match=f"after round {rounds} of 2"):
+            stop_in(patch, n, KeyboardInterrupt)
+            est.fit(X)
+        assert est.n_iter_ == rounds == len(est.history_) - 1
+        assert est.score(X) > 0.5 * whole.score(X)
+        again = DeepRetrievalRecommender(**QUICK, checkpoint_dir=tmp_path / str(n)).fit(X)
+        assert state_of(again) == state_of(DeepRetrievalRecommender(**QUICK).fit(X))
+
+
+@each
+def test_a_fit_interrupted_too_early_leaves_nothing(est, X, monkeypatch):
+    est = clone(est)
+    stop_in(monkeypatch, 1, KeyboardInterrupt)
+    before = dict(vars(est))
+    with pytest.raises(KeyboardInterrupt):
+        est.fit(X)
+    assert vars(est) == before
+
+
+def test_an_interrupted_softmax_keeps_its_epochs(X, monkeypatch):
+    stop_in(monkeypatch, 3, KeyboardInterrupt)
+    with pytest.warns(UserWarning, match="interrupted in epoch 3 of 4"):
+        est = SoftmaxRecommender(**SOFTMAX).fit(X)
+    assert len(est.history_) == 2 and est.score(X) > 0
+
+
+KILLED = """
+import os, random, signal, sys, time, warnings
+import test_checkpoint as t
+warnings.simplefilter("ignore")
+t.checkpoint.SECONDS_BETWEEN = 0.0
+X, home = t.make_interactions(150, 60, random_state=0), sys.argv[1]
+started = time.monotonic()
+wanted = t.state_of(t.DeepRetrievalRecommender(**t.QUICK, n_jobs=1).fit(X))
+long = time.monotonic() - started
+started = time.monotonic()
+t.DeepRetrievalRecommender(**t.QUICK, n_jobs=1).fit(X)  # without compilation
+long, rng, kills, whole = time.monotonic() - started, random.Random(0), 0, 0
+while kills < 50:
+    child = os.fork()
+    if child == 0:
+        est = t.DeepRetrievalRecommender(**t.QUICK, n_jobs=1, checkpoint_dir=home).fit(X)
+        os._exit(0 if t.state_of(est) == wanted else 1)
+    time.sleep(rng.uniform(0, 0.6 * long))
+    os.kill(child, signal.SIGKILL)
+    _, status = os.waitpid(child, 0)
+    if os.WIFSIGNALED(status):
+        kills += 1
+    else:
+        assert os.WEXITSTATUS(status) == 0, "another model"
+        whole += 1
+est = t.DeepRetrievalRecommender(**t.QUICK, n_jobs=1, checkpoint_dir=home).fit(X)
+assert t.state_of(est) == wanted
+print(kills, whole + 1, flush=True)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="no fork")
+def test_killed_at_fifty_random_moments(tmp_path):
+    """Children that fit and are killed; whichever ends in between has the model of the fit without kills."""
+    run = subprocess.run(
+        [sys.executable, "-c", KILLED, tmp_path / "checkpoint"], cwd=Path(__file__).parent, text=True,
+        capture_output=True, timeout=300, env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
+    )  # fmt: skip
+    assert run.returncode == 0, run.stderr
+    kills, whole = map(int, run.stdout.split())
+    assert kills == 50 and whole >= 3
