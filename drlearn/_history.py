@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import warnings
 
 from tqdm import tqdm
 
@@ -64,3 +65,12 @@ def progress_bar(total, title, verbose):
     if not verbose:
         return _Silent()
     return tqdm(total=total, desc=title, unit="ev", unit_scale=True, leave=False, disable=None)
+
+
+def warn_interrupted(where):
+    """Say that a fit was stopped by the user and what remains."""
+    warnings.warn(
+        f"fit was interrupted {where}: the estimator is fitted as far as it came. With checkpoint_dir, the "
+        "same fit called again goes on.",
+        stacklevel=2,
+    )

@@ -6,6 +6,7 @@ import functools
 import os
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
+from pathlib import Path
 
 import joblib
 import numba
@@ -40,6 +41,20 @@ def effective_n_threads(n_jobs):
 def _n_cores():
     """Asked once: joblib reads files for it, which takes longer than to serve a user."""
     return joblib.cpu_count()
+
+
+def machine_memory():
+    """Return the bytes of memory that this process may use at most; None where the system does not say."""
+    try:
+        total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, ValueError, OSError):
+        return None
+    for limit in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
+        try:
+            total = min(total, int(Path(limit).read_text()))
+        except (OSError, ValueError):  # no such file, or "max"
+            continue
+    return total
 
 
 def run_blocks(function, bounds, n_threads):

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import warnings
 from numbers import Integral, Real
 
 import narwhals.stable.v1 as nw
 import numpy as np
 from scipy import sparse
 
+from drlearn._runtime import machine_memory
 from drlearn.interactions import Interactions
 
 
@@ -35,6 +37,17 @@ def check_n_jobs(n_jobs):
     """Raise unless `n_jobs` is None or an integer other than 0."""
     if n_jobs is not None and (check_number(n_jobs, "n_jobs", Integral, -np.inf) == 0):
         raise ValueError("n_jobs must be None, a positive or a negative integer, got 0.")
+
+
+def warn_of_memory(n_bytes, advice):
+    """Warn where a fit needs more memory than there is, before it is spent."""
+    available = machine_memory()
+    if available is not None and n_bytes > available:
+        warnings.warn(
+            f"fit needs about {n_bytes / 2**30:.1f} GiB of memory at its peak, and this process has "
+            f"{available / 2**30:.1f} GiB: it may be slow or be killed. {advice}",
+            stacklevel=2,
+        )
 
 
 def is_matrix(X):

@@ -55,11 +55,7 @@ class Persistent:
         facts["parameters"] = {
             name: pack(_as_plain(name, value), name, arrays) for name, value in self.get_params().items()
         }
-        facts["state"] = {
-            name: pack(value, name, arrays)
-            for name, value in vars(self).items()
-            if name not in facts["parameters"] and name not in self._derived_names
-        }
+        facts["state"] = self._packed_state(arrays)
         write_model(path, facts, arrays)
 
     @classmethod
@@ -103,15 +99,44 @@ class Persistent:
             parameters = {name: unpack(fact, arrays) for name, fact in facts["parameters"].items()}
             estimator = cls(**parameters)
             estimator._check_parameters()
-            state = {name: unpack(fact, arrays) for name, fact in facts["state"].items()}
-            state = estimator._restored(state)
-            state |= estimator._derived(state)
+            estimator._unpack_state(facts["state"], arrays)
         except (ValueError, TypeError, KeyError, AttributeError, IndexError, OverflowError) as error:
             raise ValueError(
                 f"the model in {str(path)!r} makes no sense: {error}; save it anew, or restore it from a copy"
             ) from error
-        vars(estimator).update(state)
         return estimator
+
+    def __getstate__(self):
+        # Facts and arrays as in files: what pickles them need not know torch or the classes in here.
+        arrays, parameters = {}, {name: getattr(self, name) for name in self._get_param_names()}
+        try:
+            state = self._packed_state(arrays) if self.__sklearn_is_fitted__() else None
+        except TypeError:  # ids of other types, or attributes of a caller's own
+            return {"whole": vars(self).copy()}
+        return {"parameters": parameters, "state": state, "arrays": arrays}
+
+    def __setstate__(self, state):
+        if "whole" in state:
+            vars(self).update(state["whole"])
+            return
+        vars(self).update(state["parameters"])
+        if state["state"] is not None:
+            self._unpack_state(state["state"], state["arrays"])
+
+    def _packed_state(self, arrays):
+        """What `fit` set, as facts; its arrays go into `arrays`."""
+        from drlearn.recommenders._state import pack
+
+        left_out = {*self._get_param_names(), *self._derived_names}
+        kept = {name: value for name, value in vars(self).items() if name not in left_out}
+        return {name: pack(value, name, arrays) for name, value in kept.items()}
+
+    def _unpack_state(self, facts, arrays):
+        """Set what `_packed_state` made facts of, checked and made whole."""
+        from drlearn.recommenders._state import unpack
+
+        state = self._restored({name: unpack(fact, arrays) for name, fact in facts.items()})
+        vars(self).update(state | self._derived(state))
 
 
 def _as_plain(name, value):

@@ -8,11 +8,10 @@ from numbers import Integral, Real
 
 import numpy as np
 
-from drlearn._history import TrainingHistory, progress_bar
+from drlearn._history import TrainingHistory, progress_bar, warn_interrupted
 from drlearn._runtime import stream
-from drlearn.recommenders._inputs import check_choice, check_number
+from drlearn.recommenders._inputs import check_choice, check_number, warn_of_memory
 from drlearn.recommenders._structure_streaming import M_STEP_BEAM, StructureStreaming
-from drlearn.recommenders.softmax import warn_interrupted
 from drlearn.structure.paths import NO_PATH, PathSpace, automatic_width, build_path_index
 
 EPOCHS_TOGETHER = 2
@@ -209,6 +208,12 @@ class DeepRetrievalRecommender(StructureStreaming):
         if self.width != "auto":
             self._new_space(self.width)
 
+    def _peak_bytes(self, X):
+        """As training together takes, or an M-step, with score table and event vectors: the larger."""
+        an_item = 8 * self.embedding_dim + 12 * self.n_candidate_paths + 16 * self.n_paths
+        an_event = 4 * self.embedding_dim + 20  # of which some are chosen, by number
+        return max(super()._peak_bytes(X), an_item * X.n_items + an_event * X.n_events)
+
     def _new_space(self, width):
         space = PathSpace(width, self.depth)
         if space.size < self.n_paths:
@@ -226,6 +231,9 @@ class DeepRetrievalRecommender(StructureStreaming):
         counts = X.item_counts()
         space = self._new_space(
             automatic_width(np.count_nonzero(counts)) if self.width == "auto" else self.width
+        )
+        warn_of_memory(
+            self._peak_bytes(X), "Lower n_candidate_paths or embedding_dim, or leave out rare items."
         )
         checkpoint, seed = self._checkpoint(X)
         with torch_session(seed), Shards(self._n_training_threads()) as shards:

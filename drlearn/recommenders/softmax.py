@@ -14,10 +14,10 @@ from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
-from drlearn._history import TrainingHistory, progress_bar
+from drlearn._history import TrainingHistory, progress_bar, warn_interrupted
 from drlearn._runtime import stream
 from drlearn.recommenders._base import BaseRecommender, one_a_row, seen_items, take_rows
-from drlearn.recommenders._inputs import check_choice, check_n_jobs, check_number
+from drlearn.recommenders._inputs import check_choice, check_n_jobs, check_number, warn_of_memory
 
 _SCAN_CELLS = 2**25
 _BATCHES_AN_EPOCH, _BATCH_RANGE = 128, (128, 4096)
@@ -84,6 +84,10 @@ class SoftmaxBase(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseRecomme
         if "seed" not in checkpoint.facts:
             checkpoint.facts["seed"] = self._seed()
         return checkpoint, checkpoint.facts["seed"]
+
+    def _peak_bytes(self, X):
+        """About what `fit` allocates at its peak: the item table, its two moments and what becomes of it."""
+        return 4 * self.embedding_dim * 4 * X.n_items
 
     def _batch_size(self, X):
         """Events a step: as given, or such that small data get a useful number of steps an epoch too."""
@@ -164,7 +168,9 @@ class SoftmaxBase(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseRecomme
         shape = state["n_items_"], self.embedding_dim
         expect_array(state, "item_vectors_", shape, np.float32)
         weights = state["softmax_model_"]
-        state["softmax_model_"] = with_weights(lambda: SoftmaxModel(*shape, self.encoder), weights)
+        state["softmax_model_"] = with_weights(
+            lambda: SoftmaxModel(*shape, copy.deepcopy(self.encoder)), weights
+        )
         return state
 
     def transform(self, X: Any) -> np.ndarray:
@@ -246,15 +252,6 @@ class SoftmaxBase(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseRecomme
             rows = slice(start, start + step)
             parts.append(top_of_scores(vectors[rows] @ items.T, allowed, take_rows(seen, rows), k))
         return tuple(np.concatenate(part) for part in zip(*parts, strict=True))
-
-
-def warn_interrupted(where):
-    """Say that a fit was stopped by the user and what remains."""
-    warnings.warn(
-        f"fit was interrupted {where}: the estimator is fitted as far as it came. With checkpoint_dir, the "
-        "same fit called again goes on.",
-        stacklevel=2,
-    )
 
 
 class SoftmaxRecommender(SoftmaxBase):
@@ -344,6 +341,7 @@ class SoftmaxRecommender(SoftmaxBase):
         from drlearn.structure.training import Shards, target_events
 
         self._check_pairs(X)
+        warn_of_memory(self._peak_bytes(X), "Lower embedding_dim, or leave out rare items.")
         checkpoint, seed = self._checkpoint(X)
         history = TrainingHistory(checkpoint.facts.get("history", ()), self.verbose)
         with torch_session(seed), Shards(self._n_training_threads()) as shards:
