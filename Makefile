@@ -9,8 +9,9 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 INTERPRETABLE := $(wildcard $(addprefix tests/test_,$(addsuffix .py,\
 	paths windows exponential selection beam scores assignment initialization rerank)))
+COMPILED := $(INTERPRETABLE) $(wildcard $(addprefix tests/test_,$(addsuffix .py,recurrence encoder properties)))
 
-.PHONY: help setup demo test test-interpreted smoke lint docs bench clean
+.PHONY: help setup demo test test-interpreted test-bounds smoke lint docs bench clean
 .DEFAULT_GOAL := help
 
 help:  ## Show this list
@@ -33,6 +34,9 @@ test: $(INSTALLED)  ## Run the tests
 
 test-interpreted: $(INSTALLED)  ## Run the kernels' tests without compiling the kernels
 	NUMBA_DISABLE_JIT=1 $(BIN)/python -m pytest $(INTERPRETABLE)
+
+test-bounds: $(INSTALLED)  ## Run the kernels' tests with every index checked (compiles all anew)
+	NUMBA_BOUNDSCHECK=1 DRLEARN_NUMBA_CACHE=0 $(BIN)/python -m pytest $(COMPILED)
 
 smoke: $(INSTALLED)  ## Check that costs grow as they should (ratios, half a minute)
 	$(BIN)/python benchmarks/smoke.py

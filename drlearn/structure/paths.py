@@ -114,12 +114,13 @@ def build_path_index(item_paths):
     indptr = np.concatenate([[0], np.cumsum(counts)])
     n_buckets = (int(codes[-1]) if len(codes) else 0) + 1
     shift = max(0, (n_buckets // max(1, 2 * len(codes))).bit_length())
-    edges = np.arange((n_buckets >> shift) + 2, dtype=CODE_DTYPE) << shift
+    edges = np.arange((n_buckets >> shift) + 1, dtype=CODE_DTYPE) << shift
+    directory = np.append(np.searchsorted(codes, edges), len(codes))  # one more edge might overflow
     return PathIndex(
         codes.astype(CODE_DTYPE),
         indptr.astype(np.int64),
         items[order].astype(ITEM_DTYPE, copy=False),
-        np.searchsorted(codes, edges).astype(np.int32),
+        directory.astype(np.int32),
         shift,
     )
 
