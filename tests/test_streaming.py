@@ -321,8 +321,12 @@ def test_requests_meet_the_old_or_the_new_state(est, X, fitted):
     def ask():
         while not stop.is_set():
             try:
-                items = est.recommend(X[:20], k=30)
-                assert items.shape == (20, 30)
+                assert est.recommend(X[:20], k=30).shape == (20, 30)
+                assert 0 <= est.score(X[:20]) <= 1
+                for method in ("transform", "count_candidates"):
+                    assert len(getattr(est, method)(X[:20])) == 20 if hasattr(est, method) else True
+                if hasattr(est, "similar_items"):
+                    assert est.similar_items(X.item_ids[5:8], k=30).shape == (3, 30)
             except Exception as error:
                 errors.append(error)
                 return

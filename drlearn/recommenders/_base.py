@@ -143,7 +143,8 @@ class BaseRecommender(Persistent, Streaming, BaseEstimator):
             In [0, 1].
         """
         check_is_fitted(self)
-        X = self._histories(X)
+        now = self._now()
+        X = now._histories(X)
         if y is None or is_labels(y):
             if not (X.lengths > 1).any():
                 raise ValueError(
@@ -151,8 +152,8 @@ class BaseRecommender(Persistent, Streaming, BaseEstimator):
                     "score needs at least one."
                 )
             X, y = X.split(0.5)
-        k = min(_DEFAULT_K, self.n_items_)
-        return f1_at_k(y, self._serve(X, k, True, None, None)[0], k)
+        k = min(_DEFAULT_K, now.n_items_)
+        return f1_at_k(y, now._serve(X, k, True, None, None)[0], k)
 
     def _derived(self, state):
         """What follows from the rest of a fitted state (`_derived_names`) and is not saved."""

@@ -129,21 +129,22 @@ class StructureRetrieval(SoftmaxBase):
             0 for users without events.
         """
         check_is_fitted(self)
-        X, k = self._histories(X), check_number(k, "k", Integral, 1)
-        beam_size, seen = self._beam(beam_size, k), (np.zeros(len(X) + 1, np.int64), np.zeros(0, np.int32))
-        found = self._retrieve(self._encode(X), beam_size, 1, self._recommendable, seen)[2][:, 0]
+        now = self._now()
+        X, k = now._histories(X), check_number(k, "k", Integral, 1)
+        beam_size, seen = now._beam(beam_size, k), (np.zeros(len(X) + 1, np.int64), np.zeros(0, np.int32))
+        found = now._retrieve(now._encode(X), beam_size, 1, now._recommendable, seen)[2][:, 0]
         return np.where(X.lengths > 0, found, 0)
 
     def brute_force(self) -> SoftmaxRecommender:
         """Return a fitted `SoftmaxRecommender` over the same encoder and softmax, which scans all items."""
         check_is_fitted(self)
-        names = SoftmaxRecommender().get_params()
-        scan = SoftmaxRecommender(**{name: getattr(self, name) for name in names})
+        now, names = self._now(), SoftmaxRecommender().get_params()
+        scan = SoftmaxRecommender(**{name: getattr(now, name) for name in names})
         for name in ("softmax_model_", "encoder_", "item_vectors_", "history_", "item_counts_",
                      "removed_items_", "n_items_", "_fit_X", "_recommendable", "n_features_in_",
                      "feature_names_in_"):  # fmt: skip
-            if hasattr(self, name):
-                setattr(scan, name, getattr(self, name))
+            if hasattr(now, name):
+                setattr(scan, name, getattr(now, name))
         return scan
 
     def _beam(self, beam_size, k):

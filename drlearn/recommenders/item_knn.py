@@ -86,11 +86,12 @@ class ItemKNNRecommender(BaseRecommender):
     ) -> Any:
         """Return the neighbours of each given item; see `DeepRetrievalRecommender.similar_items`."""
         check_is_fitted(self)
-        codes = self._item_codes(items, "items")
-        k = check_number(k, "k", Integral, 1, self.n_items_)
-        allowed = self._allowed(allow, deny)
-        top, scores = _best_alike(self.similarity_[codes], allowed, one_a_row(codes), k)
-        ids = self._fit_X.item_vocabulary.decode(top)
+        now = self._now()
+        codes = now._item_codes(items, "items")
+        k = check_number(k, "k", Integral, 1, now.n_items_)
+        allowed = now._allowed(allow, deny)
+        top, scores = _best_alike(now.similarity_[codes], allowed, one_a_row(codes), k)
+        ids = now._fit_X.item_vocabulary.decode(top)
         return (ids, scores) if return_scores else ids
 
 

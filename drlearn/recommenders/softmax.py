@@ -187,7 +187,8 @@ class SoftmaxBase(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseRecomme
             softmax's logits; zeros for users without events.
         """
         check_is_fitted(self)
-        return self._encode(self._histories(X))
+        now = self._now()
+        return now._encode(now._histories(X))
 
     def _encode(self, X):
         if self.encoder_ is None:  # a caller's own
@@ -234,10 +235,11 @@ class SoftmaxBase(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseRecomme
             Cosine of the item vectors.
         """
         check_is_fitted(self)
-        codes = self._item_codes(items, "items")
-        k = check_number(k, "k", Integral, 1, self.n_items_)
-        top, scores = self._rank_similar(codes, k, self._allowed(allow, deny))
-        ids = self._fit_X.item_vocabulary.decode(top)
+        now = self._now()
+        codes = now._item_codes(items, "items")
+        k = check_number(k, "k", Integral, 1, now.n_items_)
+        top, scores = now._rank_similar(codes, k, now._allowed(allow, deny))
+        ids = now._fit_X.item_vocabulary.decode(top)
         return (ids, scores) if return_scores else ids
 
     def _unit_item_vectors(self):
