@@ -236,8 +236,8 @@ class RaggedRows:
     def append(self, new: Self) -> tuple[Self, np.ndarray]:
         """Return these rows with new events in them: of their users, of new users, with new items.
 
-        Known users and items keep their rows and codes; new ones follow. Within a row events are
-        in the order of their times, else new ones come last.
+        Known users and items keep their rows and codes; new ones follow, items as far as they have
+        events. Within a row events are in the order of their times, else new ones come last.
 
         Parameters
         ----------
@@ -277,7 +277,7 @@ class RaggedRows:
             if len(set(X.user_ids.tolist())) < len(X):
                 raise ValueError(f"user ids repeat among the {which} rows, so events cannot be told apart")
         users = Vocabulary(self.user_ids).extended(new.user_ids)
-        items = self.item_vocabulary.extended(new.item_ids)
+        items = self.item_vocabulary.extended(new.item_ids[np.unique(new.items)])
         row_of, code_of = users.encode(new.user_ids), items.encode(new.item_ids)
         rows = np.concatenate([np.repeat(np.arange(len(self)), self.lengths), np.repeat(row_of, new.lengths)])
         codes = np.concatenate([self.items, code_of[new.items] if new.n_items else new.items])

@@ -12,6 +12,7 @@ import hashlib
 import json
 import mmap
 import os
+import secrets
 import time
 from pathlib import Path
 
@@ -24,7 +25,7 @@ _MANIFEST = "model.json"
 _ARRAYS = "arrays-*.safetensors"
 _PART = ".part"
 _ABANDONED = 3600.0  # seconds after which what a crash left behind is swept away
-_ATTEMPTS = 5
+_ATTEMPTS = 10
 _CHUNK = 2**22
 _DTYPES = {
     "BOOL": np.bool_, "U8": np.uint8, "I32": np.int32, "I64": np.int64, "F32": np.float32, "F64": np.float64,
@@ -55,8 +56,11 @@ def write_model(path, facts, arrays):
     part = directory / f"arrays-{os.getpid()}-{time.time_ns()}{_PART}"
     try:
         save_file({name: np.asarray(array, order="C") for name, array in arrays.items()}, part)
+        # Readable to whom any new file is: safetensors makes files for their owner alone.
+        part.chmod(0o666 & ~_umask())
         digest, size = _synced_digest(part)
-        name = f"arrays-{digest[:16]}.safetensors"
+        # A name that no other save gives: what one replaces must not be what another has just written.
+        name = f"arrays-{digest[:16]}-{secrets.token_hex(4)}.safetensors"
         os.replace(part, directory / name)
         _sync_directory(directory)
         manifest = {"format": FORMAT, "drlearn": __version__, **facts}
@@ -107,6 +111,7 @@ def read_model(path, *, memory_map=False):
         try:
             return facts, _read_arrays(directory, facts["arrays"], memory_map)
         except FileNotFoundError:  # perhaps replaced since the manifest was read
+            time.sleep(0.01 * attempt)
             if attempt == _ATTEMPTS - 1:
                 raise _damaged(directory, f"the file {facts['arrays']['file']!r} is missing") from None
 
@@ -203,6 +208,12 @@ def _synced_digest(path):
     return digest.hexdigest(), size
 
 
+def _umask():
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
 def _sync_directory(directory):
     """Force a directory's entries to the disk, where the system can."""
     if hasattr(os, "O_DIRECTORY"):
@@ -223,9 +234,10 @@ def _named_arrays(directory):
 
 def _sweep(directory, keep, replaced):
     """Delete the arrays that were replaced, and what earlier crashes left behind."""
+    keep = {keep, _named_arrays(directory)}
     for file in [*directory.glob(_ARRAYS), *directory.glob(f"arrays-*{_PART}")]:
         # A mapped file cannot be deleted everywhere, and another process may be quicker.
         with contextlib.suppress(OSError):
             old = time.time() - file.stat().st_mtime > _ABANDONED
-            if file.name != keep and (old or file.name == replaced):
+            if file.name not in keep and (old or file.name == replaced):
                 file.unlink()

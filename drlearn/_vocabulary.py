@@ -196,13 +196,15 @@ class Vocabulary:
         new = ids[self.encode(ids) < 0]
         if len(new) == 0:
             return self
+        if new.dtype != object and any(isinstance(known, (int, float)) for known in self._ids.tolist()):
+            new = new.astype(self._ids.dtype)
         if new.dtype != self._ids.dtype and len(self):
             known, other = (
                 "integers" if a.dtype != object else "strings or other objects" for a in (self._ids, new)
             )
             raise TypeError(
-                f"known ids are {known}, but the new ones, such as {new[0]!r}, are {other}; convert them to "
-                "the type of the known ones"
+                f"known ids are {known}, but the new ones, such as {new.tolist()[0]!r}, are {other}; convert "
+                "them to the type of the known ones"
             )
         return Vocabulary(np.concatenate([self._ids, new]))
 

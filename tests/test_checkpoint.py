@@ -155,7 +155,8 @@ def test_an_interrupted_fit_is_usable_at_its_last_round(X, monkeypatch, tmp_path
         est = DeepRetrievalRecommender(**QUICK, checkpoint_dir=tmp_path / str(n))
         with monkeypatch.context() as patch, pytest.warns(UserWarning, match=f"after round {rounds} of 2"):
             stop_in(patch, n, KeyboardInterrupt)
-            est.fit(X)
+            with pytest.raises(KeyboardInterrupt):  # a search over parameters stops too
+                est.fit(X)
         assert est.n_iter_ == rounds == len(est.history_) - 1
         assert est.score(X) > 0.5 * whole.score(X)
         again = DeepRetrievalRecommender(**QUICK, checkpoint_dir=tmp_path / str(n)).fit(X)
@@ -174,9 +175,35 @@ def test_a_fit_interrupted_too_early_leaves_nothing(est, X, monkeypatch):
 
 def test_an_interrupted_softmax_keeps_its_epochs(X, monkeypatch):
     stop_in(monkeypatch, 3, KeyboardInterrupt)
-    with pytest.warns(UserWarning, match="interrupted in epoch 3 of 4"):
-        est = SoftmaxRecommender(**SOFTMAX).fit(X)
+    est = SoftmaxRecommender(**SOFTMAX)
+    with pytest.warns(UserWarning, match="interrupted in epoch 3 of 4"), pytest.raises(KeyboardInterrupt):
+        est.fit(X)
     assert len(est.history_) == 2 and est.score(X) > 0
+
+
+def test_a_directory_that_cannot_be_written_is_found_before_any_work(X, tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("x")
+    monkeypatch.setattr(JointTrainer, "__init__", lambda *args, **kwargs: 1 / 0)
+    with pytest.raises(ValueError, match=r"checkpoint_dir=.*cannot be written to"):
+        SoftmaxRecommender(**SOFTMAX, checkpoint_dir=tmp_path / "file").fit(X)
+
+
+def test_a_full_disk_does_not_end_a_fit(X, tmp_path, monkeypatch):
+    def full(*args):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(checkpoint, "write_model", full)
+    with pytest.warns(UserWarning, match="the checkpoint was not written: .*No space left.*goes on"):
+        est = SoftmaxRecommender(**SOFTMAX, checkpoint_dir=tmp_path).fit(X)
+    assert state_of(est) == state_of(SoftmaxRecommender(**SOFTMAX).fit(X))
+
+
+def test_a_checkpoint_is_no_estimator(X, tmp_path, monkeypatch):
+    with monkeypatch.context() as patch, pytest.raises(Stop):
+        stop_in(patch, 3)
+        SoftmaxRecommender(**SOFTMAX, checkpoint_dir=tmp_path).fit(X)
+    with pytest.raises(ValueError, match="holds no estimator: is it the checkpoint"):
+        SoftmaxRecommender.load(tmp_path)
 
 
 KILLED = """

@@ -1,3 +1,5 @@
+import copy
+
 import numpy as np
 import pytest
 import reference
@@ -65,8 +67,8 @@ def test_export_is_plain_contiguous_float32_and_a_copy():
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(1)
-    for array, copy in zip(exported, before, strict=True):
-        np.testing.assert_array_equal(array, copy)
+    for array, kept in zip(exported, before, strict=True):
+        np.testing.assert_array_equal(array, kept)
 
 
 def test_loss_is_the_log_sum_over_the_paths_that_exist():
@@ -232,3 +234,15 @@ def test_session_repeats_with_its_seed():
         with torch_session(seed):
             draws.append(torch.rand(4))
     assert torch.equal(draws[0], draws[1]) and not torch.equal(draws[0], draws[2])
+
+
+def test_items_without_paths_teach_nothing():
+    with torch_session(0):
+        model, x = StructureModel(8, 6, 3, 5), torch.randn(4, 8)
+        nodes, exists = torch.zeros(4, 2, 3, dtype=torch.int64), torch.zeros(4, 2, dtype=torch.bool)
+        loss = model.loss(x, nodes, exists)
+        gradients = torch.autograd.grad(loss, list(model.parameters()))
+        wide = copy.deepcopy(model).double()
+        others = torch.autograd.grad(wide.loss(x.double(), nodes, exists), list(wide.parameters()))
+    assert float(loss.detach()) == 0
+    assert all((gradient == 0).all() for gradient in (*gradients, *others))

@@ -15,7 +15,10 @@ import joblib
 import numpy as np
 import pytest
 import skops.io
+import torch
 from sklearn.base import clone
+from threadpoolctl import threadpool_info
+from torch import nn
 
 from drlearn import DeepRetrievalRecommender, ItemKNNRecommender, PopularityRecommender, SoftmaxRecommender
 from drlearn.datasets import make_interactions
@@ -202,6 +205,34 @@ def test_clones_know_nothing(est, fitted):
     fresh = clone(fitted(est))
     assert fresh.get_params() == est.get_params()
     assert not [name for name in vars(fresh) if name.endswith("_")]
+
+
+class Normed(nn.Module):
+    """An encoder of one's own with what is no float in its state, and two maps that are one."""
+
+    def __init__(self):
+        super().__init__()
+        self.norm, self.one, self.other = nn.BatchNorm1d(8), nn.Linear(8, 8), nn.Linear(8, 8)
+        self.other.weight = self.one.weight
+
+    def forward(self, events):
+        return self.other(torch.relu(self.one(self.norm(events.transpose(1, 2)).transpose(1, 2))))
+
+
+def test_an_encoder_of_ones_own_is_copied_whole(X):
+    est = SoftmaxRecommender(**SOFTMAX, encoder=Normed()).fit(X)
+    back = copy.deepcopy(est)
+    np.testing.assert_array_equal(back.recommend(X), est.recommend(X))
+    encoder = back.softmax_model_.encoder
+    assert encoder.one.weight is encoder.other.weight
+
+
+def test_threads_of_other_libraries_are_left_as_they_were(X):
+    est = SoftmaxRecommender(**SOFTMAX, encoder=Normed()).fit(X)  # which serves through torch
+    before = torch.get_num_threads(), [pool["num_threads"] for pool in threadpool_info()]
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(est.recommend, [X[i : i + 5] for i in range(100)]))
+    assert (torch.get_num_threads(), [pool["num_threads"] for pool in threadpool_info()]) == before
 
 
 # ---------------------------------------------------------------- memory

@@ -1,7 +1,9 @@
 """Saved models: a crash leaves the old one whole, damage is refused, old formats still load."""
 
+import copy
 import json
 import os
+import pickle
 import random
 import signal
 import subprocess
@@ -12,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from safetensors.numpy import load_file
+from sklearn.base import clone
 from torch import nn
 
 from drlearn import (
@@ -291,6 +294,61 @@ def test_a_mapped_model_stays_in_its_file(tmp_path, est):
         arrays = est.item_vectors_, est.item_paths_, est._fit_X.items, est.path_scores_.scores
         assert [mapped(array) for array in arrays] == [wanted] * 4
         assert mapped(est.softmax_model_.item_table.detach().numpy()) == wanted
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no umask")
+def test_files_are_readable_to_whom_new_files_are(tmp_path, arrays):
+    (tmp_path / "plain").write_text("")
+    write_model(tmp_path / "model", {}, arrays)
+    modes = {oct(file.stat().st_mode & 0o777) for file in (tmp_path / "model").iterdir()}
+    assert modes == {oct((tmp_path / "plain").stat().st_mode & 0o777)}
+
+
+def test_two_savers_at_once_leave_a_model(tmp_path, arrays, monkeypatch):
+    """One has put its model in place and is about to delete the old one; the other writes that again."""
+    write_model(tmp_path, {"n": 1}, arrays)
+    sweep, inside = _storage._sweep, []
+
+    def slow(*args, **kwargs):
+        if not inside:
+            inside.append(1)
+            write_model(tmp_path, {"n": 1}, arrays)
+        return sweep(*args, **kwargs)
+
+    monkeypatch.setattr(_storage, "_sweep", slow)
+    write_model(tmp_path, {"n": 2}, {"other": np.zeros(3)})
+    assert read_model(tmp_path)[0]["n"] == 1 and len(list(tmp_path.iterdir())) <= 3
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"n_candidate_paths": 50}, {"depth": 4}, {"n_paths": 1}, {"embedding_dim": 8}, {"encoder": "gru"},
+     {"n_hidden": 9}, {"width": 7}, {"device": "cuda:99"}],
+    ids=str,
+)  # fmt: skip
+def test_parameters_set_after_fit_harm_no_file(tmp_path, est, change):
+    wanted = est.recommend([[0, 1], [2]], k=3, return_paths=True)
+    changed = copy.deepcopy(est).set_params(**change)
+    changed.save(tmp_path)
+    for back in (DeepRetrievalRecommender.load(tmp_path), pickle.loads(pickle.dumps(changed)), changed):
+        assert back.get_params() == changed.get_params()
+        for one, other in zip(back.recommend([[0, 1], [2]], k=3, return_paths=True), wanted, strict=True):
+            np.testing.assert_array_equal(one, other)
+        assert back.similar_items([3], k=4).tolist() == est.similar_items([3], k=4).tolist()
+
+
+def test_parameters_of_no_use_are_not_written(tmp_path, est):
+    with pytest.raises(ValueError, match="n_epochs must be at least 1"):
+        copy.deepcopy(est).set_params(n_epochs=0).save(tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_output_that_was_set_is_kept(tmp_path, est):
+    pandas = copy.deepcopy(est).set_output(transform="pandas")
+    pandas.save(tmp_path)
+    kept = [pickle.loads(pickle.dumps(pandas)), copy.deepcopy(pandas), clone(pandas)]
+    kept.append(pickle.loads(pickle.dumps(DeepRetrievalRecommender().set_output(transform="pandas"))))
+    assert all(e._sklearn_output_config == {"transform": "pandas"} for e in kept)
 
 
 @pytest.mark.parametrize("path", sorted(FORMATS.iterdir()), ids=lambda path: path.name)

@@ -266,6 +266,74 @@ def test_forgotten_users_are_unknown(est, X, fitted):
         est.forget_users(gone)
 
 
+@each
+def test_what_forgotten_users_taught_stays(est, X, fitted):
+    est, counts = fitted(est), X.item_counts()
+    item = X.item_ids[np.flatnonzero(counts)[np.argmin(counts[counts > 0])]]
+    who = X.user_ids[[item in row.tolist() for row in X]]
+    est.forget_users(who).partial_fit(new_events(X, [[X.item_ids[1], X.item_ids[2]]], ["new"]))
+    np.testing.assert_array_equal(np.delete(est.item_counts_, [1, 2]), np.delete(counts, [1, 2]))
+    if not isinstance(est, ItemKNNRecommender):
+        assert item in est.recommend([[X.item_ids[1]]], k=X.n_items)
+
+
+@each
+def test_nobody_and_nothing_left(est, X, fitted):
+    new = new_events(X, [[X.item_ids[5], X.item_ids[6], "n1"]], ["new"])
+    for gone in (fitted(est).forget_users(X.user_ids), fitted(est).remove_items(X.item_ids)):
+        gone.partial_fit(new_events(X, [[X.item_ids[5]]], ["one event"]))
+        gone.partial_fit(new)
+        gone.recommend(["new"], k=3)
+    removed = set(gone.recommend([[X.item_ids[5]]], k=5).ravel().tolist())
+    assert removed <= {"n1", None}
+
+
+@pytest.mark.parametrize("change", [{"n_paths": 2}, {"embedding_dim": 8}, {"encoder": "gru"}, {"depth": 2}])
+def test_parameters_set_after_fit_stop_an_update(change, X, fitted):
+    est, (name, value) = fitted(RECOMMENDERS[-1]).set_params(**change), next(iter(change.items()))
+    with pytest.raises(ValueError, match=f"{name}={value!r} was set after fit, which had {name}="):
+        est.partial_fit(new_events(X, [[X.item_ids[5], X.item_ids[6]]], ["new"]))
+
+
+def test_losses_of_an_update_are_means(X, fitted):
+    est = fitted(RECOMMENDERS[2])
+    rows = [[item for item in X.item_ids.tolist() if item not in row.tolist()][:1] for row in X]
+    est.partial_fit(new_events(X, rows, X.user_ids))
+    assert 0 < est.history_[-1]["softmax_loss"] < 3 * np.log(X.n_items)
+
+
+def test_mixed_ids_go_on():
+    est = PopularityRecommender().fit([[1, "a", 2], ["a", 3]])
+    est.partial_fit(Interactions.from_sequences([[4, 1]], user_ids=[7]))
+    assert [type(i) for i in est._fit_X.item_ids.tolist()].count(int) == 4
+
+
+def test_changes_wait_for_each_other(X, fitted, monkeypatch):
+    """Who is forgotten while an update runs stays forgotten; what an update brought stays too."""
+    est = fitted(RECOMMENDERS[-1])
+    started, go, update = threading.Event(), threading.Event(), type(est)._update
+
+    def waits(self, *args):
+        started.set()
+        assert go.wait(30)
+        return update(self, *args)
+
+    monkeypatch.setattr(type(est), "_update", waits)
+    new = new_events(X, [[X.item_ids[1], "n1"]], ["new"])
+    changes = [lambda: est.partial_fit(new), lambda: est.forget_users(X.user_ids[[5]]),
+               lambda: est.remove_items(X.item_ids[[9]])]  # fmt: skip
+    threads = [threading.Thread(target=change) for change in changes]
+    for thread in threads:
+        thread.start()
+        assert started.wait(30)
+    est.recommend(X[:3])  # requests do not wait
+    go.set()
+    for thread in threads:
+        thread.join()
+    assert X.user_ids[5] not in est._fit_X.user_ids and "new" in est._fit_X.user_ids
+    assert "n1" in est._fit_X.item_ids and est.removed_items_.tolist() == [X.item_ids[9]]
+
+
 # ---------------------------------------------------------------- parts
 
 

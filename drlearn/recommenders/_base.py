@@ -48,10 +48,14 @@ class BaseRecommender(Persistent, Streaming, BaseEstimator):
         ------
         ValueError, TypeError
             Where a parameter or X is of no use; the estimator is then as it was before.
+        KeyboardInterrupt
+            Where it was interrupted: after a round or an epoch the estimator is usable as far as it
+            came, else as it was before.
         """
         before = vars(self).copy()
         try:
             self._check_parameters()
+            self._check_device()
             X = self._read(X, reset=True)
             if X.n_events == 0:
                 raise ValueError(
@@ -63,10 +67,16 @@ class BaseRecommender(Persistent, Streaming, BaseEstimator):
             vars(self).clear()
             vars(self).update(before)
             raise
+        interrupted = fitted.pop("interrupted", False)
         fitted |= {"item_counts_": X.item_counts(), "n_items_": X.n_items, "_fit_X": X}
         fitted["removed_items_"] = X.item_ids[:0]
         vars(self).update(fitted | self._derived(fitted))
+        if interrupted:
+            raise KeyboardInterrupt
         return self
+
+    def _check_device(self):
+        """Raise where the device of `fit` is not there; by default none is needed."""
 
     def recommend(
         self,

@@ -53,12 +53,12 @@ class Probe(NamedTuple):
 
 def structure_row(probe, structure, item_paths, index, space, counts):
     """Return a round's facts about the structure, for `history_`."""
-    sizes = index.sizes
+    sizes = index.sizes if len(index.codes) else np.zeros(1, np.int64)
     top, _, _ = probe.retrieve(structure, item_paths, index, min(_PROBE_BEAM, space.size))
     return {
         "mean_path_size": float(sizes.mean()),
         "max_path_size": int(sizes.max()),
-        "n_used_paths": len(sizes),
+        "n_used_paths": len(index.codes),
         "layer_entropies": layer_entropies(item_paths, space, counts),
         "n_distinct_recommended": len(np.unique(top[top >= 0])),
         "recall": None if probe.truth is None else _recall(top, *probe.truth),

@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 
+_OF_SKLEARN = ("_sklearn_output_config", "_metadata_request")  # `set_output` and metadata routing
+
+
 class Persistent:
     """`save` and `load` for a recommender, whose `_restored` and `_derived` make its state whole again."""
 
@@ -51,6 +54,7 @@ class Persistent:
         from drlearn.recommenders._state import pack
 
         check_is_fitted(self)
+        self._check_parameters()  # what would not be read back is not written
         facts, arrays = {"class": type(self).__name__}, {}
         facts["parameters"] = {
             name: pack(_as_plain(name, value), name, arrays) for name, value in self.get_params().items()
@@ -90,10 +94,13 @@ class Persistent:
         from drlearn.recommenders._state import unpack
 
         facts, arrays = read_model(path, memory_map=mmap)
-        if facts.get("class") != cls.__name__:
+        if "class" not in facts:
             raise ValueError(
-                f"the model in {str(path)!r} is a {facts.get('class')}; load it with "
-                f"{facts.get('class')}.load"
+                f"{str(path)!r} holds no estimator: is it the checkpoint of a fit that was cut short?"
+            )
+        if facts["class"] != cls.__name__:
+            raise ValueError(
+                f"the model in {str(path)!r} is a {facts['class']}; load it with {facts['class']}.load"
             )
         try:
             parameters = {name: unpack(fact, arrays) for name, fact in facts["parameters"].items()}
@@ -109,25 +116,28 @@ class Persistent:
     def __getstate__(self):
         # Facts and arrays as in files: what pickles them need not know torch or the classes in here.
         arrays, parameters = {}, {name: getattr(self, name) for name in self._get_param_names()}
+        own_module = any(hasattr(value, "state_dict") for value in parameters.values())
+        if not self.__sklearn_is_fitted__() or own_module:
+            return {"whole": vars(self).copy()}
+        kept = {name: vars(self)[name] for name in _OF_SKLEARN if name in vars(self)}
         try:
-            state = self._packed_state(arrays) if self.__sklearn_is_fitted__() else None
+            state = self._packed_state(arrays)
         except TypeError:  # ids of other types, or attributes of a caller's own
             return {"whole": vars(self).copy()}
-        return {"parameters": parameters, "state": state, "arrays": arrays}
+        return {"parameters": parameters | kept, "state": state, "arrays": arrays}
 
     def __setstate__(self, state):
         if "whole" in state:
             vars(self).update(state["whole"])
             return
         vars(self).update(state["parameters"])
-        if state["state"] is not None:
-            self._unpack_state(state["state"], state["arrays"])
+        self._unpack_state(state["state"], state["arrays"])
 
     def _packed_state(self, arrays):
         """What `fit` set, as facts; its arrays go into `arrays`."""
         from drlearn.recommenders._state import pack
 
-        left_out = {*self._get_param_names(), *self._derived_names}
+        left_out = {*self._get_param_names(), *self._derived_names, *_OF_SKLEARN}
         kept = {name: value for name, value in vars(self).items() if name not in left_out}
         return {name: pack(value, name, arrays) for name, value in kept.items()}
 

@@ -37,21 +37,28 @@ class StructureRetrieval(SoftmaxBase):
 
         state, space = super()._restored(state), state["path_space_"]
         n_items, paths = state["n_items_"], state["item_paths_"]
-        if not isinstance(space, PathSpace) or space.depth != self.depth:
-            raise ValueError(f"path_space_ is {space!r}, but depth={self.depth}")
-        expect_array(state, "item_paths_", (n_items, self.n_paths), CODE_DTYPE)
+        if not isinstance(space, PathSpace):
+            raise ValueError(f"path_space_ is {space!r}")
+        expect_array(state, "item_paths_", (n_items, None), CODE_DTYPE)
         if paths.min() < NO_PATH or paths.max() >= space.size:
             raise ValueError(f"item_paths_ holds codes from {paths.min()} to {paths.max()} of {space.size}")
         expect_array(state, "beam_curve_", (None, 2), np.float64)
-        arguments = self.embedding_dim, space.width, space.depth, self.n_hidden
         weights = state["structure_model_"]
+        dim, n_hidden = state["item_vectors_"].shape[1], weights["tables"].shape[-1]
+        arguments = dim, space.width, space.depth, n_hidden
         state["structure_model_"] = with_weights(lambda: StructureModel(*arguments), weights)
         scores = state["path_scores_"]
         if not isinstance(scores, ScoreTable):
             raise ValueError("path_scores_ is no ScoreTable")
         for name, dtype in (("codes", CODE_DTYPE), ("scores", REAL_DTYPE)):
-            expect_array(scores._asdict(), name, (n_items, self.n_candidate_paths), dtype)
+            expect_array(scores._asdict(), name, (n_items, scores.codes.shape[-1]), dtype)
         return state
+
+    def _parameters_of_fit(self):
+        return super()._parameters_of_fit() | {
+            "depth": self.path_space_.depth, "n_paths": self.item_paths_.shape[1],
+            "n_candidate_paths": self.path_scores_.codes.shape[1],
+        }  # fmt: skip
 
     def recommend(
         self,
@@ -193,7 +200,7 @@ class StructureRetrieval(SoftmaxBase):
         from drlearn.search.rerank import Catalogue, rank_on_paths
 
         unit, itself = self._unit_item_vectors(), one_a_row(codes)
-        users = (unit[codes] * self.embedding_dim**0.5).astype(np.float32)
+        users = (unit[codes] * unit.shape[1] ** 0.5).astype(np.float32)
         found, _ = search_paths(users, self.structure_, self._beam(None, k), self._n_threads())
         paths = np.concatenate([self.item_paths_[codes], found], axis=1)
         catalogue = Catalogue(unit, self.item_paths_, allowed, 0.0)
@@ -220,7 +227,7 @@ class StructureRetrieval(SoftmaxBase):
         return paths
 
     def _no_paths(self, n, k):
-        return np.full((n, k, self.n_paths), NO_PATH)
+        return np.full((n, k, self.item_paths_.shape[1]), NO_PATH)
 
 
 def _available(allowed, seen):

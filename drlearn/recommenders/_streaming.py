@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import threading
+import weakref
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -9,6 +12,17 @@ from sklearn.utils.validation import check_is_fitted
 
 if TYPE_CHECKING:
     from typing_extensions import Self
+
+
+_LOCKS, _ONE_AT_A_TIME = weakref.WeakKeyDictionary(), threading.Lock()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_LOCKS.clear)  # held by threads that the child has not
+
+
+def _lock_of(estimator):
+    """The lock under which an estimator changes: not an attribute, which copies and pickles would share."""
+    with _ONE_AT_A_TIME:
+        return _LOCKS.setdefault(estimator, threading.RLock())
 
 
 class Streaming:
@@ -39,7 +53,17 @@ class Streaming:
         """
         if not self.__sklearn_is_fitted__():
             return self.fit(X)
+        with _lock_of(self):
+            return self._partial_fit(X)
+
+    def _partial_fit(self, X):
         self._check_parameters()
+        for name, value in self._parameters_of_fit().items():
+            if getattr(self, name) != value:
+                raise ValueError(
+                    f"{name}={getattr(self, name)!r} was set after fit, which had {name}={value!r}: set it "
+                    "back, or fit anew."
+                )
         known, new = self._fit_X, self._converted(X, reset=False)
         if new.n_events == 0:
             return self
@@ -47,9 +71,12 @@ class Streaming:
             merged, fresh = known.append(new)
         except (ValueError, TypeError) as error:
             raise type(error)(f"X cannot join the events of fit: {error}") from error
-        state = self._update(merged, fresh)
+        # Added up rather than counted: forgotten users' events have made items what they are.
+        counts = np.pad(self.item_counts_, (0, merged.n_items - known.n_items))
+        counts += np.bincount(merged.items[fresh], minlength=merged.n_items)
+        state = self._update(merged, fresh, counts)
         state |= {
-            "_fit_X": merged, "item_counts_": merged.item_counts(), "removed_items_": self.removed_items_,
+            "_fit_X": merged, "item_counts_": counts, "removed_items_": self.removed_items_,
             "n_items_": merged.n_items, "n_features_in_": merged.n_items,
         }  # fmt: skip
         vars(self).update(state | self._derived(state))
@@ -77,9 +104,10 @@ class Streaming:
             Where an id is unknown.
         """
         check_is_fitted(self)
-        keep = np.ones(len(self._fit_X), dtype=bool)
-        keep[self._fit_X.rows_of(user_ids)] = False
-        self._fit_X = self._fit_X[keep]
+        with _lock_of(self):
+            keep = np.ones(len(self._fit_X), dtype=bool)
+            keep[self._fit_X.rows_of(user_ids)] = False
+            self._fit_X = self._fit_X[keep]
         return self
 
     def remove_items(self, item_ids: Any) -> Self:
@@ -103,16 +131,21 @@ class Streaming:
             Where an id is unknown.
         """
         check_is_fitted(self)
-        codes = self._item_codes(item_ids, "item_ids")
-        before = self._fit_X.item_vocabulary.encode(self.removed_items_)
-        removed = self._fit_X.item_ids[np.union1d(codes, before)]
-        state = vars(self) | {"removed_items_": removed} | self._without(codes)
-        vars(self).update(state | self._derived(state))
+        with _lock_of(self):
+            codes = self._item_codes(item_ids, "item_ids")
+            before = self._fit_X.item_vocabulary.encode(self.removed_items_)
+            removed = self._fit_X.item_ids[np.union1d(codes, before)]
+            changed = {"removed_items_": removed} | self._without(codes)
+            vars(self).update(changed | self._derived(vars(self) | changed))
         return self
 
-    def _update(self, X, fresh):
+    def _update(self, X, fresh, counts):
         """Learn from all events X, of which `fresh` are new; by default all over again."""
         return self._fit(X)
+
+    def _parameters_of_fit(self):
+        """Parameters that shape what `fit` made, as they were then; `partial_fit` needs them unchanged."""
+        return {}
 
     def _without(self, codes):
         """What else of the state changes where items are removed."""

@@ -19,14 +19,14 @@ M_STEP_BEAM = 50
 class StructureStreaming(StructureRetrieval):
     """The streaming part of a Deep Retrieval recommender."""
 
-    def _update(self, X, fresh):
+    def _update(self, X, fresh, counts):
         """A round over fresh events: paths for their items, then all networks together."""
         from drlearn.recommenders import _diagnostics
         from drlearn.structure.model import torch_session
         from drlearn.structure.training import PathTargets, Shards, encode_pairs
 
         history, started = TrainingHistory(self.history_, self.verbose), time.perf_counter()
-        seed, space, counts = self._seed(), self.path_space_, X.item_counts()
+        seed, space = self._seed(), self.path_space_
         with torch_session(seed), Shards(self._n_training_threads()) as shards:
             rows, model = self._stream(X, fresh, shards)
             users, items = encode_pairs(model, rows.X, rows.targets & rows.fresh, self.history_length, shards)
@@ -78,7 +78,7 @@ class StructureStreaming(StructureRetrieval):
         lost = np.flatnonzero(stays & (counts > 0) & (item_paths == NO_PATH).all(axis=1))
         if len(lost):  # met only where no user vector stood before them: their own vectors stand for one
             vectors = model.export_item_vectors()[lost]
-            vectors *= self.embedding_dim**0.5 / np.linalg.norm(vectors, axis=1, keepdims=True)
+            vectors *= vectors.shape[1] ** 0.5 / np.linalg.norm(vectors, axis=1, keepdims=True)
             found, _ = search_paths(vectors, self.structure_, self.n_paths, self._n_threads())
             item_paths[lost] = found
         return ScoreTable(codes, scores), item_paths

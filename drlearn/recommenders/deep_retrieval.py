@@ -259,7 +259,7 @@ class DeepRetrievalRecommender(StructureStreaming):
         if history:
             checkpoint.restore(parts)
             path_scores = ScoreTable(checkpoint.arrays["codes"], checkpoint.arrays["scores"])
-        (softmax_loss, loss), moved, seconds_m = reached["losses"], None, 0.0
+        (softmax_loss, loss), moved, seconds_m, interrupted = reached["losses"], None, 0.0, False
         done = structure.export(), copy.deepcopy(structure.state_dict()), item_paths, path_scores
         try:
             for iteration in range(len(history), self.max_iter + 1):
@@ -284,6 +284,7 @@ class DeepRetrievalRecommender(StructureStreaming):
             if not history:
                 raise
             warn_interrupted(f"after round {len(history) - 1} of {self.max_iter}")
+            interrupted = True
         else:
             checkpoint.clear()
         network, weights, item_paths, path_scores = done
@@ -295,7 +296,7 @@ class DeepRetrievalRecommender(StructureStreaming):
             "structure_model_": structure.cpu(), "path_space_": space, "item_paths_": item_paths,
             "path_scores_": path_scores, "alpha_": alpha,
             "beam_curve_": _diagnostics.beam_curve(probe, network, item_paths, index, space),
-            "history_": history, "n_iter_": len(history) - 1,
+            "history_": history, "n_iter_": len(history) - 1, "interrupted": interrupted,
         }  # fmt: skip
 
     def _train_together(self, X, counts, space, seed, shards, checkpoint):

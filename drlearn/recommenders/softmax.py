@@ -32,7 +32,6 @@ class SoftmaxBase(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseRecomme
 
     def _check_parameters(self):
         # Late, here and below: torch loads when first needed, not with the package.
-        import torch
         from torch import nn
 
         from drlearn.structure.model import ENCODERS
@@ -56,6 +55,10 @@ class SoftmaxBase(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseRecomme
             raise ValueError(
                 f"random_state must be None, an integer or a numpy RandomState, got {self.random_state!r}."
             ) from error
+
+    def _check_device(self):
+        import torch
+
         try:
             torch.empty(0, device=self.device)
         except (RuntimeError, AssertionError, TypeError) as error:
@@ -162,16 +165,22 @@ class SoftmaxBase(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseRecomme
 
     def _restored(self, state):
         from drlearn.recommenders._state import expect_array
-        from drlearn.structure.model import SoftmaxModel, with_weights
+        from drlearn.structure.model import SoftmaxModel, encoder_of, with_weights
 
-        state = super()._restored(state)
-        shape = state["n_items_"], self.embedding_dim
+        state, weights = super()._restored(state), state["softmax_model_"]
+        shape = state["n_items_"], weights["item_table"].shape[-1]
         expect_array(state, "item_vectors_", shape, np.float32)
-        weights = state["softmax_model_"]
-        state["softmax_model_"] = with_weights(
-            lambda: SoftmaxModel(*shape, copy.deepcopy(self.encoder)), weights
-        )
+        state["softmax_model_"] = with_weights(lambda: SoftmaxModel(*shape, encoder_of(weights)), weights)
         return state
+
+    def _parameters_of_fit(self):
+        """Parameters that shape what `fit` made, as they were then."""
+        from drlearn.structure.model import encoder_of
+
+        found = {"embedding_dim": self.item_vectors_.shape[1]}
+        if isinstance(self.encoder, str):
+            found["encoder"] = encoder_of(self.softmax_model_.state_dict())
+        return found
 
     def transform(self, X: Any) -> np.ndarray:
         """Return the user vectors.
@@ -206,7 +215,7 @@ class SoftmaxBase(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseRecomme
 
     @property
     def _n_features_out(self):
-        return self.embedding_dim
+        return self.item_vectors_.shape[1]
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
@@ -354,7 +363,7 @@ class SoftmaxRecommender(SoftmaxBase):
             )
             parts = {"model": model, **trainer.optimizers}
             checkpoint.restore(parts)
-            trainer.step = checkpoint.facts.get("step", 0)
+            trainer.step, interrupted = checkpoint.facts.get("step", 0), False
             try:
                 for epoch in range(len(history), self.n_epochs):
                     started = time.perf_counter()
@@ -366,12 +375,16 @@ class SoftmaxRecommender(SoftmaxBase):
                 if not history:
                     raise
                 warn_interrupted(f"in epoch {len(history) + 1} of {self.n_epochs}")
+                interrupted = True
             else:
                 checkpoint.clear()
             vectors = model.cpu().export_item_vectors()
-        return {"softmax_model_": model, "item_vectors_": vectors, "history_": history}
+        return {
+            "softmax_model_": model, "item_vectors_": vectors, "history_": history,
+            "interrupted": interrupted,
+        }  # fmt: skip
 
-    def _update(self, X, fresh):
+    def _update(self, X, fresh, counts):
         from drlearn.structure.model import torch_session
         from drlearn.structure.training import Shards
 
@@ -381,7 +394,7 @@ class SoftmaxRecommender(SoftmaxBase):
             rows, model = self._stream(X, fresh, shards)
             loss = None
             if rows.targets.any():
-                loss, _ = self._train_on(rows, model, None, None, X.item_counts(), seed, shards)
+                loss, _ = self._train_on(rows, model, None, None, counts, seed, shards)
             history.record(epoch="partial_fit", softmax_loss=loss, seconds=time.perf_counter() - started)
         return {
             "softmax_model_": model, "item_vectors_": model.export_item_vectors(), "history_": history

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import tempfile
 import time
+import warnings
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -34,7 +37,7 @@ class Checkpoint:
     Raises
     ------
     ValueError
-        Where the directory holds the checkpoint of another fit, or a damaged one.
+        Where the directory holds the checkpoint of another fit, or a damaged one, or cannot be written.
     """
 
     def __init__(self, directory, identity):
@@ -42,6 +45,14 @@ class Checkpoint:
         self.facts, self.arrays = {}, {}
         if directory is None:
             return
+        try:
+            Path(directory).mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=directory):
+                pass
+        except OSError as error:
+            raise ValueError(
+                f"checkpoint_dir={str(directory)!r} cannot be written to ({error}); name one that can."
+            ) from error
         try:
             facts, self.arrays = read_model(directory)
         except FileNotFoundError:
@@ -75,7 +86,10 @@ class Checkpoint:
         for name, part in parts.items():
             arrays |= {f"{name}/{key}": array for key, array in _state(part).items()}
         arrays["torch_random_state"] = torch.get_rng_state().numpy()
-        write_model(self._directory, {"identity": self._identity, "facts": self.facts}, arrays)
+        try:
+            write_model(self._directory, {"identity": self._identity, "facts": self.facts}, arrays)
+        except OSError as error:  # a fit is worth more than its checkpoint
+            warnings.warn(f"the checkpoint was not written: {error}; the fit goes on.", stacklevel=2)
         self._written = time.monotonic()
 
     def clear(self):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 
 import numpy as np
 import torch
@@ -66,6 +67,19 @@ def _root_mean(events):  # (B, T, dim) -> (B, T, dim)
 
 
 ENCODERS = {"mixed": MixedEncoder, "gru": GRUEncoder, "mean": MeanEncoder}
+
+
+def encoder_of(weights):
+    """Return the name of the built-in encoder to which a model's weights belong."""
+    parts = {name.split(".")[1] for name in weights if name.startswith("encoder.")}
+    kinds = {
+        frozenset(["gru"]): "gru",
+        frozenset(["mix"]): "mean",
+        frozenset(["gru", "gates", "mix"]): "mixed",
+    }
+    if frozenset(parts) not in kinds:
+        raise ValueError(f"no built-in encoder has the parts {sorted(parts)}")
+    return kinds[frozenset(parts)]
 
 
 @torch.no_grad()
@@ -188,7 +202,8 @@ class StructureModel(nn.Module):
         if x.device.type == "cpu" and x.dtype == torch.float32:
             parameters = (self.user.weight, self.user.bias, self.tables, self.output_weight, self.output_bias)
             return _PathLikelihood.apply(x, nodes, exists, *parameters)
-        log_probs = self(x, nodes).masked_fill(~exists, -torch.inf)  # (E, J)
+        on_paths = exists.any(dim=1)  # an item without paths teaches nothing
+        log_probs = self(x, nodes)[on_paths].masked_fill(~exists[on_paths], -torch.inf)  # (E', J)
         return -log_probs.logsumexp(dim=1).sum()
 
     @torch.no_grad()
@@ -233,12 +248,33 @@ def with_weights(make, weights):
 @contextlib.contextmanager
 def torch_session(seed=None):
     """Run torch and BLAS on one thread, with a seed on a random state of torch's own; then restore all."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        with threadpool_limits(1, "blas"), torch.random.fork_rng(devices=[], enabled=seed is not None):
-            if seed is not None:
-                torch.manual_seed(seed)
+    with _one_thread(), torch.random.fork_rng(devices=[], enabled=seed is not None):
+        if seed is not None:
+            torch.manual_seed(seed)
+        yield
+
+
+class _OneThread:
+    """Limits that hold for the process: the first who enters sets them, the last who leaves restores."""
+
+    def __init__(self):
+        self._lock, self._inside = threading.Lock(), 0
+
+    @contextlib.contextmanager
+    def __call__(self):
+        with self._lock:
+            if self._inside == 0:
+                self._before = torch.get_num_threads(), threadpool_limits(1, "blas")
+            self._inside += 1
+        torch.set_num_threads(1)
+        try:
             yield
-    finally:
-        torch.set_num_threads(threads)
+        finally:
+            with self._lock:
+                self._inside -= 1
+                if self._inside == 0:
+                    torch.set_num_threads(self._before[0])
+                    self._before[1].restore_original_limits()
+
+
+_one_thread = _OneThread()

@@ -82,6 +82,8 @@ def _layer_backward(mass, shares, nodes, layer, hidden, weight, part, rows_gradi
     """Turn probabilities into the gradient of the logits; write those of weight and hidden units."""
     n_rows, width = 1 if layer == 0 else nodes.shape[1], mass.shape[1]
     for event in range(nodes.shape[0]):
+        if layer == 0 and shares[event].sum() == 0:  # an item without paths teaches nothing
+            mass[event] = 0
         for path in range(nodes.shape[1]):
             row, share = mass[event * n_rows + (path if layer else 0)], shares[event, path]
             if layer > 0:

@@ -100,6 +100,9 @@ def grown_model(model, n_items, rows, counts, history_length, shards):
     new, length = table[n_known:], np.linalg.norm(table[:n_known], axis=1).mean()
     users, items = encode_pairs(grown, X, rows.targets, history_length, shards)
     users = _unit(users)
+    if len(users) == 0:
+        users = np.zeros((1, model.dim), np.float32)
+        items = np.zeros(1, np.int64)
     rare = (counts > 0) & (counts <= np.quantile(counts[counts > 0], 0.25))
     towards, common = np.zeros_like(new), users.mean(axis=0)
     np.add.at(towards, items[items >= n_known] - n_known, users[items >= n_known])

@@ -178,8 +178,8 @@ class JointTrainer:
         self._targets, self._repeats = targets, repeats
         self._batch_size, self._negatives = batch_size, Negatives(counts, n_negatives)
         self._column = np.full(len(counts), -1)
-        # A row's first event follows none: it is never a target.
-        self._n_targets = int(self._targets.sum() - np.count_nonzero(np.diff(X.indptr)))
+        # A row's first event follows none: it is never learned from.
+        self._n_targets = int(targets.sum() - targets[X.indptr[:-1][X.lengths > 0]].sum())
         self.n_pairs = int(np.maximum(np.diff(X.indptr) - 1, 0).sum())
         self._n_steps, self.step = n_epochs * max(1, -(-self.n_pairs // batch_size)), 0
         self._rate = learning_rate
@@ -360,7 +360,8 @@ def encode_pairs(model, X, targets, history_length, shards):
     after = following.first + following.length
     sizes = [(before[after[group]] - before[following.first[group]]).sum() for group in groups]
     stops = np.cumsum(sizes)
-    vectors, items = np.empty((stops[-1], model.dim), np.float32), np.empty(stops[-1], X.items.dtype)
+    n_pairs = stops[-1] if len(stops) else 0
+    vectors, items = np.empty((n_pairs, model.dim), np.float32), np.empty(n_pairs, X.items.dtype)
 
     def one(i):
         mask, rows = pad(targets, following, groups[i])[0], slice(stops[i] - sizes[i], stops[i])
