@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from contract import planted
+from quick import for_each, recommenders
 from scipy import sparse
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
@@ -14,22 +15,15 @@ from torch import nn
 from drlearn import (
     DeepRetrievalRecommender,
     Interactions,
-    ItemKNNRecommender,
     PopularityRecommender,
-    SoftmaxRecommender,
 )
 from drlearn.datasets import make_interactions
 from drlearn.recommenders import _inputs
 
 SOFTMAX = {"n_epochs": 1, "embedding_dim": 4, "batch_size": 512, "random_state": 0}
 QUICK = SOFTMAX | {"width": 4, "max_iter": 1, "n_structure_epochs": 1, "n_hidden": 4, "n_candidate_paths": 20}
-RECOMMENDERS = [
-    PopularityRecommender(),
-    ItemKNNRecommender(),
-    SoftmaxRecommender(**SOFTMAX),
-    DeepRetrievalRecommender(**QUICK),
-]
-each = pytest.mark.parametrize("est", RECOMMENDERS, ids=lambda est: type(est).__name__)
+RECOMMENDERS = recommenders(SOFTMAX, QUICK)
+each = for_each(RECOMMENDERS)
 
 
 @pytest.fixture(scope="module")

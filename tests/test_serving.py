@@ -16,22 +16,18 @@ import numpy as np
 import pytest
 import skops.io
 import torch
+from quick import for_each, recommenders
 from sklearn.base import clone
 from threadpoolctl import threadpool_info
 from torch import nn
 
-from drlearn import DeepRetrievalRecommender, ItemKNNRecommender, PopularityRecommender, SoftmaxRecommender
+from drlearn import SoftmaxRecommender
 from drlearn.datasets import make_interactions
 
 SOFTMAX = {"n_epochs": 1, "embedding_dim": 8, "random_state": 0}
 QUICK = SOFTMAX | {"width": 6, "max_iter": 1, "n_structure_epochs": 1, "n_hidden": 8, "n_candidate_paths": 20}
-RECOMMENDERS = [
-    PopularityRecommender(),
-    ItemKNNRecommender(),
-    SoftmaxRecommender(**SOFTMAX),
-    DeepRetrievalRecommender(**QUICK),
-]
-each = pytest.mark.parametrize("est", RECOMMENDERS, ids=lambda est: type(est).__name__)
+RECOMMENDERS = recommenders(SOFTMAX, QUICK)
+each = for_each(RECOMMENDERS)
 
 
 @pytest.fixture(scope="module")

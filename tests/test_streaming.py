@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from contract import planted
+from quick import for_each, recommenders
 from sklearn.base import clone
 
 from drlearn import (
@@ -14,7 +15,6 @@ from drlearn import (
     Interactions,
     ItemKNNRecommender,
     PopularityRecommender,
-    SoftmaxRecommender,
 )
 from drlearn.datasets import make_interactions
 from drlearn.structure.model import SoftmaxModel, torch_session
@@ -30,13 +30,8 @@ QUICK = SOFTMAX | {
     "n_hidden": 16,
     "n_candidate_paths": 20,
 }
-RECOMMENDERS = [
-    PopularityRecommender(),
-    ItemKNNRecommender(),
-    SoftmaxRecommender(**SOFTMAX),
-    DeepRetrievalRecommender(**QUICK),
-]
-each = pytest.mark.parametrize("est", RECOMMENDERS, ids=lambda est: type(est).__name__)
+RECOMMENDERS = recommenders(SOFTMAX, QUICK)
+each = for_each(RECOMMENDERS)
 
 
 @pytest.fixture(scope="module")
