@@ -17,8 +17,6 @@ from drlearn import (
     Interactions,
     PopularityRecommender,
 )
-from drlearn.datasets import make_interactions
-from drlearn.recommenders import _inputs
 
 SOFTMAX = {"n_epochs": 1, "embedding_dim": 4, "batch_size": 512, "random_state": 0}
 QUICK = SOFTMAX | {"width": 4, "max_iter": 1, "n_structure_epochs": 1, "n_hidden": 4, "n_candidate_paths": 20}
@@ -297,30 +295,6 @@ def test_beam_of_a_call(beam_size, fitted, X):
             call(X[1:3], beam_size=beam_size)
     with pytest.raises(ValueError, match="k must be at least 1"):
         est.count_candidates(X, k=0)
-
-
-@pytest.mark.parametrize("name", ["SoftmaxRecommender", "DeepRetrievalRecommender"])
-def test_memory_that_is_not_there_is_named_before_it_is_spent(name, X, monkeypatch):
-    est = next(clone(est) for est in RECOMMENDERS if type(est).__name__ == name)
-    monkeypatch.setattr(_inputs, "machine_memory", lambda: 2**20)
-    worked = []
-    monkeypatch.setattr(type(est), "_new_model", lambda *args: worked.append(1) or 1 / 0)
-    with pytest.warns(UserWarning, match=r"needs about 4\.0 GiB .* this process has 0\.0 GiB.*embedding_dim"):
-        monkeypatch.setattr(type(est), "_peak_bytes", lambda *args: 2**32)
-        with pytest.raises(ZeroDivisionError):
-            est.fit(X)
-    assert worked
-    monkeypatch.setattr(_inputs, "machine_memory", lambda: None)  # a system that does not say
-    with pytest.raises(ZeroDivisionError):
-        est.fit(X)
-
-
-def test_the_peak_of_a_fit_is_estimated_from_what_it_keeps():
-    X = make_interactions(400, 3000, random_state=0)
-    est = DeepRetrievalRecommender(**QUICK | {"n_candidate_paths": 64}).fit(X)
-    kept = [est.item_vectors_, est.softmax_model_.item_table.detach().numpy(), est.item_paths_]
-    kept = sum(array.nbytes for array in [*kept, *est.path_scores_])
-    assert kept < est._peak_bytes(X) < 1.5 * kept + 40 * X.n_events
 
 
 COUNT = (0, -1, 1.5, "many", None, True)

@@ -353,3 +353,32 @@ def test_amazon_beauty_by_position(data):
     assert (X.split(last=1)[1].lengths == 1).all()
     kept = X.drop_empty(6)
     assert len(kept) == 27394 and np.count_nonzero(kept.item_counts()) == 50847
+
+
+def test_rows_join_by_user_id():
+    X = Interactions.from_sequences([["a", "b"], ["b"]], user_ids=["u", "v"])
+    new = Interactions.from_sequences([["c", "a"], ["a"], []], user_ids=["v", "w", "x"])
+    joined, fresh = X.append(new)
+    assert joined.user_ids.tolist() == ["u", "v", "w", "x"]
+    assert [row.tolist() for row in joined] == [["a", "b"], ["b", "c", "a"], ["a"], []]
+    assert fresh.tolist() == [False, False, False, True, True, True]
+    assert joined.item_ids.tolist() == ["a", "b", "c"] and X.item_ids.tolist() == ["a", "b"]
+
+
+def test_late_events_find_their_place_in_time():
+    frame = pd.DataFrame({"user": [1, 1, 2], "item": [7, 8, 7], "timestamp": [10, 30, 5]})
+    late = pd.DataFrame({"user": [1, 1], "item": [9, 7], "timestamp": [20, 30]})
+    joined, fresh = Interactions.from_frame(frame).append(Interactions.from_frame(late))
+    assert joined[0].tolist() == [7, 9, 8, 7]  # at equal times the known come first
+    assert fresh.tolist() == [False, True, False, True, False]
+
+
+def test_joining_equals_reading_the_whole_table():
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame(
+        {"user": rng.integers(0, 40, 500), "item": rng.integers(0, 60, 500), "timestamp": np.arange(500)}
+    )
+    whole = Interactions.from_frame(frame)
+    joined, fresh = Interactions.from_frame(frame[:300]).append(Interactions.from_frame(frame[300:]))
+    joined = joined[joined.rows_of(whole.user_ids)]
+    assert joined.reindex(whole.item_vocabulary)[0] == whole and fresh.sum() == 200

@@ -8,6 +8,7 @@ from numbers import Integral, Real
 import narwhals.stable.v1 as nw
 import numpy as np
 from scipy import sparse
+from sklearn.utils import check_random_state
 
 from drlearn._runtime import machine_memory
 from drlearn.interactions import Interactions
@@ -37,6 +38,28 @@ def check_n_jobs(n_jobs):
     """Raise unless `n_jobs` is None or an integer other than 0."""
     if n_jobs is not None and (check_number(n_jobs, "n_jobs", Integral, -np.inf) == 0):
         raise ValueError("n_jobs must be None, a positive or a negative integer, got 0.")
+
+
+def check_seed(random_state):
+    """Raise unless numpy can draw from it."""
+    try:
+        check_random_state(random_state)
+    except ValueError as error:
+        raise ValueError(
+            f"random_state must be None, an integer or a numpy RandomState, got {random_state!r}."
+        ) from error
+
+
+def check_device(device):
+    """Raise unless torch can compute on it here."""
+    import torch
+
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, TypeError) as error:
+        raise ValueError(
+            f"device must be a torch device of this machine, such as 'cpu', got {device!r}: {error}"
+        ) from error
 
 
 def warn_of_memory(n_bytes, advice):

@@ -17,7 +17,14 @@ from sklearn.utils.validation import check_is_fitted
 from drlearn._history import TrainingHistory, progress_bar, warn_interrupted
 from drlearn._runtime import stream
 from drlearn.recommenders._base import BaseRecommender, one_a_row, seen_items, take_rows
-from drlearn.recommenders._inputs import check_choice, check_n_jobs, check_number, warn_of_memory
+from drlearn.recommenders._inputs import (
+    check_choice,
+    check_device,
+    check_n_jobs,
+    check_number,
+    check_seed,
+    warn_of_memory,
+)
 
 _SCAN_CELLS = 2**25
 _BATCHES_AN_EPOCH, _BATCH_RANGE = 128, (128, 4096)
@@ -49,22 +56,10 @@ class SoftmaxBase(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseRecomme
             raise TypeError(f"repeats must be True or False, got {self.repeats!r}.")
         if not isinstance(self.verbose, Integral) or self.verbose < 0:
             raise ValueError(f"verbose must be False, True or a number of at least 0, got {self.verbose!r}.")
-        try:
-            check_random_state(self.random_state)
-        except ValueError as error:
-            raise ValueError(
-                f"random_state must be None, an integer or a numpy RandomState, got {self.random_state!r}."
-            ) from error
+        check_seed(self.random_state)
 
     def _check_device(self):
-        import torch
-
-        try:
-            torch.empty(0, device=self.device)
-        except (RuntimeError, AssertionError, TypeError) as error:
-            raise ValueError(
-                f"device must be a torch device of this machine, such as 'cpu', got {self.device!r}: {error}"
-            ) from error
+        check_device(self.device)
 
     def _n_training_threads(self):
         """One for a caller's own encoder: its dropout draws from torch's global state, in turn."""
@@ -379,26 +374,22 @@ class SoftmaxRecommender(SoftmaxBase):
             else:
                 checkpoint.clear()
             vectors = model.cpu().export_item_vectors()
-        return {
-            "softmax_model_": model, "item_vectors_": vectors, "history_": history,
-            "interrupted": interrupted,
-        }  # fmt: skip
+        fitted = {"softmax_model_": model, "item_vectors_": vectors, "history_": history}
+        return fitted | {"interrupted": interrupted}
 
     def _update(self, X, fresh, counts):
         from drlearn.structure.model import torch_session
         from drlearn.structure.training import Shards
 
         history, started = TrainingHistory(self.history_, self.verbose), time.perf_counter()
-        seed = self._seed()
+        seed, loss = self._seed(), None
         with torch_session(seed), Shards(self._n_training_threads()) as shards:
             rows, model = self._stream(X, fresh, shards)
-            loss = None
             if rows.targets.any():
                 loss, _ = self._train_on(rows, model, None, None, counts, seed, shards)
             history.record(epoch="partial_fit", softmax_loss=loss, seconds=time.perf_counter() - started)
-        return {
-            "softmax_model_": model, "item_vectors_": model.export_item_vectors(), "history_": history
-        }  # fmt: skip
+        vectors = model.export_item_vectors()
+        return {"softmax_model_": model, "item_vectors_": vectors, "history_": history}
 
     def _rank(self, X, k, allowed, seen):
         return *self._scan(self._encode(X), self.item_vectors_, k, allowed, seen), None
