@@ -52,5 +52,5 @@ bench: $(INSTALLED)  ## Run the benchmarks (hours; benchmarks/large.py only by h
 	@for name in accuracy retrieval scaling training; do echo "== $$name"; $(BIN)/python benchmarks/$$name.py || exit 1; done
 
 clean:  ## Remove what was built, the virtual environment too
-	rm -rf $(VENV) build dist *.egg-info output .pytest_cache .ruff_cache .coverage htmlcov
+	rm -rf $(VENV) build dist *.egg-info output .pytest_cache .hypothesis .ruff_cache .coverage htmlcov
 	find drlearn tests examples benchmarks -name __pycache__ -type d -exec rm -rf {} +
