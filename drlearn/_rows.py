@@ -23,6 +23,11 @@ def offsets(lengths: np.ndarray) -> np.ndarray:
     return indptr
 
 
+def runs(starts: np.ndarray, lengths: np.ndarray, indptr: np.ndarray) -> np.ndarray:
+    """Return the places of runs of events, one after another; `indptr` is ``offsets(lengths)``."""
+    return np.arange(indptr[-1]) + np.repeat(starts - indptr[:-1], lengths)
+
+
 class RaggedRows:
     """The machinery of :class:`~drlearn.Interactions`: immutable rows, sliced without a loop over them."""
 
@@ -84,13 +89,18 @@ class RaggedRows:
     def _gather(self, starts: np.ndarray, lengths: np.ndarray, user_ids: np.ndarray) -> Any:
         """Return rows made of the events ``starts[i]:starts[i] + lengths[i]``."""
         indptr = offsets(lengths)
-        events = np.arange(indptr[-1]) + np.repeat(starts - indptr[:-1], lengths)
-        return self._take(indptr, events, user_ids)
+        return self._take(indptr, runs(starts, lengths, indptr), user_ids)
 
     def _take(self, indptr: np.ndarray, events: np.ndarray, user_ids: np.ndarray) -> Any:
         times, weights = (None if a is None else a[events] for a in (self.times, self.weights))
         values = indptr, self.items[events], self.item_vocabulary, user_ids, times, weights
         return type(self)._trusted(*values)
+
+    def _users(self) -> Vocabulary:
+        """The user ids as a vocabulary of rows, made once; ValueError where they repeat."""
+        if self._user_rows is None:
+            object.__setattr__(self, "_user_rows", Vocabulary(self.user_ids))
+        return self._user_rows
 
     def rows_of(self, user_ids: Any) -> np.ndarray:
         """Return the row numbers of user ids.
@@ -110,13 +120,12 @@ class RaggedRows:
         ValueError
             If an id is unknown (up to ten are listed), or if ids of the rows repeat.
         """
-        if self._user_rows is None:
-            try:
-                object.__setattr__(self, "_user_rows", Vocabulary(self.user_ids))
-            except ValueError as error:
-                raise ValueError(f"rows cannot be looked up by user id: {error}") from error
+        try:
+            users = self._users()
+        except ValueError as error:
+            raise ValueError(f"rows cannot be looked up by user id: {error}") from error
         user_ids = as_ids(user_ids, "user_ids")
-        rows = self._user_rows.encode(user_ids).astype(np.int64)
+        rows = users.encode(user_ids).astype(np.int64)
         if (rows < 0).any():
             unknown = list(dict.fromkeys(user_ids[rows < 0].tolist()))
             raise ValueError(f"{len(unknown)} unknown user id(s): {listed(unknown, 10)}")
@@ -274,9 +283,13 @@ class RaggedRows:
             if name == "times" and mine is not None and mine.dtype.kind != theirs.dtype.kind:
                 raise TypeError(f"times are {mine.dtype} in the known events and {theirs.dtype} in the new")
         for X, which in ((self, "known"), (new, "new")):
-            if len(set(X.user_ids.tolist())) < len(X):
-                raise ValueError(f"user ids repeat among the {which} rows, so events cannot be told apart")
-        users = Vocabulary(self.user_ids).extended(new.user_ids)
+            try:
+                X._users()
+            except ValueError as error:
+                raise ValueError(
+                    f"user ids repeat among the {which} rows, so events cannot be told apart"
+                ) from error
+        users = self._users().extended(new.user_ids)
         items = self.item_vocabulary.extended(new.item_ids[np.unique(new.items)])
         row_of, code_of = users.encode(new.user_ids), items.encode(new.item_ids)
         rows = np.concatenate([np.repeat(np.arange(len(self)), self.lengths), np.repeat(row_of, new.lengths)])

@@ -196,8 +196,9 @@ class Vocabulary:
         new = ids[self.encode(ids) < 0]
         if len(new) == 0:
             return self
-        if new.dtype != object and any(isinstance(known, (int, float)) for known in self._ids.tolist()):
-            new = new.astype(self._ids.dtype)
+        mixed = self._ids.dtype == object and new.dtype != object
+        if mixed and any(isinstance(known, (int, float)) for known in self._ids):
+            new = new.astype(object)
         if new.dtype != self._ids.dtype and len(self):
             known, other = (
                 "integers" if a.dtype != object else "strings or other objects" for a in (self._ids, new)

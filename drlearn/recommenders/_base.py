@@ -10,6 +10,7 @@ import numpy as np
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from drlearn._rows import offsets, runs
 from drlearn._runtime import effective_n_threads
 from drlearn._vocabulary import as_ids
 from drlearn.interactions import Interactions, as_interactions
@@ -354,9 +355,8 @@ def take_rows(lists, rows):
     """Return the (indptr, items) of some rows, given by a slice or by their places."""
     indptr, items = lists
     first, stop = indptr[:-1][rows], indptr[1:][rows]
-    out = np.concatenate([[0], np.cumsum(stop - first)]).astype(np.int64)
-    place = np.arange(out[-1]) + np.repeat(first - out[:-1], stop - first)
-    return out, items[place]
+    out = offsets(stop - first)
+    return out, items[runs(first, stop - first, out)]
 
 
 def one_a_row(items):

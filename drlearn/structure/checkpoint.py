@@ -82,10 +82,9 @@ class Checkpoint:
             return
         if not at_once and time.monotonic() - self._written < SECONDS_BETWEEN:
             return
-        arrays = {name: array for name, array in arrays.items() if array is not None}
+        arrays = arrays | {"torch_random_state": torch.get_rng_state().numpy()}
         for name, part in parts.items():
             arrays |= {f"{name}/{key}": array for key, array in _state(part).items()}
-        arrays["torch_random_state"] = torch.get_rng_state().numpy()
         try:
             write_model(self._directory, {"identity": self._identity, "facts": self.facts}, arrays)
         except OSError as error:  # a fit is worth more than its checkpoint

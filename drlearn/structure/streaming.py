@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from drlearn._rows import offsets, runs
 from drlearn.interactions import Interactions
 from drlearn.structure.training import encode_pairs, target_events
 
@@ -61,13 +62,12 @@ def streaming_rows(X, fresh, history_length, repeats, n_replayed, rng):
     rows = np.concatenate([row, old])
     whole, starts = X[rows], np.concatenate([places[first] - X.indptr[row] - before, begin])
     lengths = np.concatenate([X.lengths[row] - starts[: len(row)], cut])
-    place = np.arange(lengths.sum()) + np.repeat(starts - np.cumsum(lengths) + lengths, lengths)
-    in_whole = place + np.repeat(whole.indptr[:-1], lengths)
-    fresh = fresh[place + np.repeat(X.indptr[rows], lengths)]
+    indptr = offsets(lengths)
+    in_whole = runs(whole.indptr[:-1] + starts, lengths, indptr)
+    fresh = fresh[runs(X.indptr[rows] + starts, lengths, indptr)]
     replayed = np.repeat(np.arange(len(rows)) >= len(row), lengths)
     targets = target_events(whole, repeats)[in_whole] & (fresh | replayed)
-    cut_rows = whole._gather(whole.indptr[:-1] + starts, lengths, np.arange(len(rows)))
-    return StreamingRows(cut_rows, fresh, targets)
+    return StreamingRows(whole._take(indptr, in_whole, np.arange(len(rows))), fresh, targets)
 
 
 @torch.no_grad()
