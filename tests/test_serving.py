@@ -236,6 +236,7 @@ def test_threads_of_other_libraries_are_left_as_they_were(X):
 GROWTH = """
 import gc, sys, numpy as np
 import test_serving as t
+from drlearn import DeepRetrievalRecommender
 def resident():
     gc.collect()
     for line in open("/proc/self/status"):
@@ -245,7 +246,7 @@ X = t.make_interactions(150, 60, random_state=0)
 n_fits, n_asked = int(sys.argv[1]), int(sys.argv[2])
 def fit(n):
     for _ in range(n):
-        est = t.DeepRetrievalRecommender(**t.QUICK).fit(X)
+        est = DeepRetrievalRecommender(**t.QUICK).fit(X)
     return est
 def ask(est, n):
     for _ in range(0, n, 150):
