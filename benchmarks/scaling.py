@@ -32,6 +32,7 @@ from drlearn._runtime import effective_n_threads
 from drlearn.datasets import make_interactions
 from drlearn.search.rerank import Catalogue, retrieve
 from drlearn.structure.assignment import assign_paths, automatic_alpha
+from drlearn.structure.encoding import encode_pairs
 from drlearn.structure.initialization import kmeans_paths, random_paths
 from drlearn.structure.model import SoftmaxModel, StructureModel, torch_session
 from drlearn.structure.paths import PathSpace, build_path_index
@@ -41,7 +42,6 @@ from drlearn.structure.training import (
     PathTargets,
     Shards,
     StructureTrainer,
-    encode_pairs,
     target_events,
 )
 
@@ -97,8 +97,8 @@ def together(n_events, n_items, shards):
     targets = random_targets(n_items, WIDTH)
     trainer = JointTrainer(
         SoftmaxModel(n_items, DIM, "mixed"), StructureModel(DIM, WIDTH, DEPTH, HIDDEN), X,
-        target_events(X, repeats=False), X.item_counts(), history_length=69, repeats=False, n_negatives=1024,
-        n_epochs=4, batch_size=BATCH, learning_rate=0.01, seed=0, shards=shards,
+        target_events(X, repeats=False), X.item_counts(), history_length=69, repeats=False, horizon=1,
+        n_negatives=1024, n_epochs=4, batch_size=BATCH, learning_rate=0.01, seed=0, shards=shards,
     )  # fmt: skip
     return Task(lambda: trainer.epoch(0, targets), X.n_events)
 

@@ -29,7 +29,7 @@ class TestDeepRetrieval(NeighboursContract):
         "drlearn.recommenders.softmax._SCAN_CELLS",
         "drlearn.search.beam._BLOCK",
         "drlearn.search.rerank._BLOCK",
-        "drlearn.structure.training._ENCODE_EVENTS",
+        "drlearn.structure.encoding._ENCODE_EVENTS",
     )
 
     @pytest.mark.filterwarnings("ignore:exclude_seen=False")

@@ -4,8 +4,9 @@ import torch
 
 from drlearn.search import encoder as encoder_room
 from drlearn.search.encoder import encode_histories
+from drlearn.structure.encoding import encode_rows
 from drlearn.structure.model import ENCODERS, SoftmaxModel, export_encoder, torch_session
-from drlearn.structure.training import Shards, encode_rows
+from drlearn.structure.training import Shards
 
 DIM, N_ITEMS = 6, 30
 

@@ -7,8 +7,10 @@ from contract import NeighboursContract, assert_same, histories, planted
 from torch import nn
 
 from drlearn.datasets import make_interactions
+from drlearn.interactions import Interactions
 from drlearn.recommenders.popularity import PopularityRecommender
 from drlearn.recommenders.softmax import SoftmaxRecommender
+from drlearn.structure.model import LOGIT_SCALE
 
 QUICK = {"n_epochs": 2, "embedding_dim": 8, "batch_size": 256, "random_state": 0}
 
@@ -18,7 +20,7 @@ class TestSoftmax(NeighboursContract):
     chunk_sizes = (
         "drlearn.recommenders._base._CHUNK",
         "drlearn.recommenders.softmax._SCAN_CELLS",
-        "drlearn.structure.training._ENCODE_EVENTS",
+        "drlearn.structure.encoding._ENCODE_EVENTS",
     )
 
     def test_scores_are_inner_products_of_vectors(self, est, X):
@@ -35,7 +37,7 @@ class TestSoftmax(NeighboursContract):
         users = est.transform(X)
         assert users.shape == (len(X), 8) and users.dtype == np.float32
         np.testing.assert_allclose(np.linalg.norm(users, axis=1), np.where(X.lengths, 8**0.5, 0), rtol=1e-5)
-        np.testing.assert_allclose(np.linalg.norm(est.item_vectors_, axis=1), 16 / 8**0.5, rtol=1e-5)
+        np.testing.assert_allclose(np.linalg.norm(est.item_vectors_, axis=1), LOGIT_SCALE / 8**0.5, rtol=1e-5)
         assert list(est.get_feature_names_out())[:2] == ["softmaxrecommender0", "softmaxrecommender1"]
 
     def test_only_the_last_events_are_read(self, X):
@@ -53,6 +55,18 @@ class TestSoftmax(NeighboursContract):
 @pytest.fixture(scope="module")
 def X():
     return planted("int")
+
+
+def test_a_horizon_finds_what_comes_later_too():
+    n, rng = 40, np.random.default_rng(0)  # items on a circle, of which every user walks a part
+    X = Interactions.from_sequences([((s + np.arange(12)) % n).tolist() for s in rng.integers(n, size=400)])
+    halves = Interactions.from_sequences([((s + np.arange(6)) % n).tolist() for s in range(n)])
+    steps = {}
+    for horizon in (1, 6):
+        est = SoftmaxRecommender(horizon=horizon, n_epochs=10, embedding_dim=16, random_state=0).fit(X)
+        steps[horizon] = (est.recommend(halves, k=3) - np.arange(5, n + 5)[:, None]) % n
+    assert (steps[1][:, 0] == 1).all()  # the very next
+    assert np.isin(steps[6], (1, 2, 3)).mean() > 0.9 > 0.8 > np.isin(steps[1], (1, 2, 3)).mean()
 
 
 def test_same_seed_same_vectors_for_any_number_of_threads(X):

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from drlearn.interactions import Interactions
+from drlearn.structure.encoding import encode_pairs, encode_rows
 from drlearn.structure.model import SoftmaxModel, StructureModel, torch_session
 from drlearn.structure.paths import PathSpace
 from drlearn.structure.sampled_softmax import SampledSoftmax
@@ -18,8 +19,6 @@ from drlearn.structure.training import (
     Shards,
     StructureTrainer,
     barred_negatives,
-    encode_pairs,
-    encode_rows,
     target_events,
 )
 
@@ -140,7 +139,8 @@ def test_losses_are_means_over_the_events_learned_from(X, repeats):
         for parameter in (model.item_table, structure.output_weight):
             torch.nn.init.zeros_(parameter)
         trainer = JointTrainer(
-            model, structure, X, targets, X.item_counts(), history_length=30, repeats=repeats, n_negatives=50,
+            model, structure, X, targets, X.item_counts(), history_length=30, repeats=repeats, horizon=1,
+            n_negatives=50,
             n_epochs=1, batch_size=10**6, learning_rate=0.02, seed=0, shards=shards,
         )  # fmt: skip
         paths = PathTargets.of(np.zeros((X.n_items, 1), np.int64), space, "cpu")
@@ -156,7 +156,7 @@ def test_joint_epochs_lower_both_losses(X):
         model, structure = SoftmaxModel(X.n_items, 8, "mixed"), StructureModel(8, 4, 2, 8)
         trainer = JointTrainer(
             model, structure, X, target_events(X, True), X.item_counts(), history_length=10, repeats=True,
-            n_negatives=50, n_epochs=8, batch_size=64, learning_rate=0.02, seed=0, shards=shards,
+            horizon=1, n_negatives=50, n_epochs=8, batch_size=64, learning_rate=0.02, seed=0, shards=shards,
         )  # fmt: skip
         losses = np.array([trainer.epoch(i, PathTargets.of(paths, space, "cpu")) for i in range(8)])
     assert (losses[-1] < losses[0] - 0.1).all()

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import reference
 
-from drlearn.structure.windows import Windows, batches, last_windows, pad, training_windows
+from drlearn.structure.windows import Windows, batches, last_windows, pad, places_ahead, training_windows
 
 LENGTHS = [[], [0], [1], [2], [0, 1, 2, 3], [9, 0, 1, 12, 4, 30, 5], [5] * 7]
 
@@ -136,3 +136,26 @@ def test_shifted_windows_are_the_next_items():
     np.testing.assert_array_equal(now[:, 1:][mask[:, 1:]], following[:, :-1][mask[:, 1:]])
     pairs = sorted(zip(now[mask].tolist(), following[mask].tolist(), strict=True))
     assert pairs == sorted((items[a], items[b]) for a, b in reference.pairs_of_rows(indptr.tolist()))
+
+
+@pytest.mark.parametrize("horizon", [1, 1.5, 20])
+@pytest.mark.parametrize("lengths", LENGTHS)
+def test_what_stands_for_an_event_never_lies_before_it_or_in_another_row(lengths, horizon):
+    indptr = indptr_of(lengths)
+    place = places_ahead(indptr, horizon, np.random.default_rng(0))
+    here = np.arange(indptr[-1])
+    assert (place >= here).all() and (place < np.repeat(indptr[1:], np.diff(indptr))).all()
+    assert horizon > 1 or (place == here).all()
+
+
+def test_steps_ahead_are_geometric_cut_off_at_the_end():
+    length, horizon = 6, 3.0
+    indptr = np.arange(0, 20_000 * length + 1, length)
+    steps = places_ahead(indptr, horizon, np.random.default_rng(0)) - np.arange(indptr[-1])
+    steps = steps.reshape(-1, length)
+    for at in range(length):
+        chances = (1 - 1 / horizon) ** np.arange(length - at)
+        found = np.bincount(steps[:, at], minlength=length - at) / len(steps)
+        np.testing.assert_allclose(found, chances / chances.sum(), atol=0.015)
+    endless = places_ahead(np.array([0, 100_000]), horizon, np.random.default_rng(0))[:90_000]
+    assert 1 + (endless - np.arange(90_000)).mean() == pytest.approx(horizon, rel=0.02)

@@ -22,8 +22,9 @@ class StructureStreaming(StructureRetrieval):
     def _update(self, X, fresh, counts):
         """A round over fresh events: paths for their items, then all networks together."""
         from drlearn.recommenders import _diagnostics
+        from drlearn.structure.encoding import encode_pairs
         from drlearn.structure.model import torch_session
-        from drlearn.structure.training import PathTargets, Shards, encode_pairs
+        from drlearn.structure.training import PathTargets, Shards
 
         history, started = TrainingHistory(self.history_, self.verbose), time.perf_counter()
         seed, space = self._seed(), self.path_space_
@@ -98,7 +99,7 @@ class StructureStreaming(StructureRetrieval):
     def _probe(self, X, validation, model, counts, seed, shards):
         """Users on whom rounds are compared: held-out ones, else a sample of the training users."""
         from drlearn.recommenders._diagnostics import PROBE_USERS, Probe
-        from drlearn.structure.training import encode_rows
+        from drlearn.structure.encoding import encode_rows
 
         truth = None
         if validation is None:

@@ -71,6 +71,11 @@ class DeepRetrievalRecommender(StructureStreaming):
         Whether users meet items again. False learns which new item comes next, against the items not
         met before, and fits `recommend` with seen items left out; True learns every next item, and
         fits ``exclude_seen=False``.
+    horizon : float, default=20
+        How far ahead a user's wishes are learned: in the last three tenths of the epochs the target of
+        a history is not its next event but a later one of the row, on average about the `horizon`-th
+        (geometric, cut off at the row's end). 1 learns next events only, as the paper does; so do the
+        rounds of EM.
     n_negatives : int, default=1024
         Sampled items a batch; where the catalogue has no more, all are used.
     n_epochs : int, default=14
@@ -137,8 +142,9 @@ class DeepRetrievalRecommender(StructureStreaming):
     `encoder="mean"` is the right choice. All events count alike; weights are for filters.
 
     Departures from the paper: the default encoder is stronger, items have one table of vectors
-    and a cosine softmax, first paths come from k-means, and the M-step starts from scores of the
-    whole training set rather than of the latest batches.
+    and a cosine softmax, the softmax learns what comes later too (`horizon`), first paths come from
+    k-means, and the M-step starts from scores of the whole training set rather than of the latest
+    batches.
 
     References
     ----------
@@ -156,8 +162,8 @@ class DeepRetrievalRecommender(StructureStreaming):
 
     def __init__(self, *, width="auto", depth=3, n_paths=3, beam_size="auto", alpha="auto", penalty_degree=4,
                  n_candidate_paths=300, decay=0.999, max_iter=2, init="kmeans", path_weight=0.0,
-                 embedding_dim=64, encoder="mixed", history_length=69, repeats=False, n_hidden=64,
-                 n_negatives=1024, n_epochs=14, n_structure_epochs=3, batch_size="auto",
+                 embedding_dim=64, encoder="mixed", history_length=69, repeats=False, horizon=20,
+                 n_hidden=64, n_negatives=1024, n_epochs=14, n_structure_epochs=3, batch_size="auto",
                  learning_rate=0.01, validation_fraction=0.0, device="cpu", checkpoint_dir=None,
                  n_jobs=None, random_state=None, verbose=0):  # fmt: skip
         self.width = width
@@ -175,6 +181,7 @@ class DeepRetrievalRecommender(StructureStreaming):
         self.encoder = encoder
         self.history_length = history_length
         self.repeats = repeats
+        self.horizon = horizon
         self.n_hidden = n_hidden
         self.n_negatives = n_negatives
         self.n_epochs = n_epochs
@@ -242,8 +249,9 @@ class DeepRetrievalRecommender(StructureStreaming):
     def _expectation_maximization(self, X, counts, space, seed, shards, checkpoint):
         """The paper's training: all together first, then EM over a frozen softmax (section 3)."""
         from drlearn.recommenders import _diagnostics
+        from drlearn.structure.encoding import encode_pairs
         from drlearn.structure.scores import ScoreTable, no_scores
-        from drlearn.structure.training import StructureTrainer, encode_pairs, target_events
+        from drlearn.structure.training import StructureTrainer, target_events
 
         started, reached = time.perf_counter(), checkpoint.facts
         history = TrainingHistory(reached.get("history", ()), self.verbose)

@@ -47,6 +47,7 @@ class SoftmaxBase(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseRecomme
             check_number(getattr(self, name), name, Integral, 1)
         check_number(self.batch_size, "batch_size", Integral, 1, auto=True)
         check_number(self.learning_rate, "learning_rate", Real, 0, low_open=True)
+        check_number(self.horizon, "horizon", Real, 1)
         if not isinstance(self.encoder, nn.Module):
             check_choice(self.encoder, "encoder", ENCODERS)
         check_n_jobs(self.n_jobs)
@@ -105,8 +106,8 @@ class SoftmaxBase(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseRecomme
 
         return JointTrainer(
             model, structure, X, targets, counts, history_length=self.history_length, repeats=self.repeats,
-            n_negatives=self.n_negatives, n_epochs=n_epochs, batch_size=self._batch_size(X),
-            learning_rate=learning_rate, seed=seed, shards=shards,
+            horizon=self.horizon, n_negatives=self.n_negatives, n_epochs=n_epochs,
+            batch_size=self._batch_size(X), learning_rate=learning_rate, seed=seed, shards=shards,
         )  # fmt: skip
 
     def _stream(self, X, fresh, shards):
@@ -196,8 +197,9 @@ class SoftmaxBase(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseRecomme
 
     def _encode(self, X):
         if self.encoder_ is None:  # a caller's own
+            from drlearn.structure.encoding import encode_rows
             from drlearn.structure.model import torch_session
-            from drlearn.structure.training import Shards, encode_rows
+            from drlearn.structure.training import Shards
 
             with torch_session(), Shards(self._n_threads()) as shards:
                 return encode_rows(self.softmax_model_, X, self.history_length, shards)
@@ -281,6 +283,10 @@ class SoftmaxRecommender(SoftmaxBase):
         Whether users meet items again. False learns which new item comes next, against the items not
         met before, and fits `recommend` with seen items left out; True learns every next item, and
         fits ``exclude_seen=False``.
+    horizon : float, default=20
+        How far ahead a user's wishes are learned: in the last three tenths of the epochs the target of
+        a history is not its next event but a later one of the row, on average about the `horizon`-th
+        (geometric, cut off at the row's end). 1 learns next events only, as the paper does.
     n_negatives : int, default=1024
         Sampled items a batch; where the catalogue has no more, all are used.
     n_epochs : int, default=14
@@ -325,13 +331,14 @@ class SoftmaxRecommender(SoftmaxBase):
     (2, 5)
     """
 
-    def __init__(self, *, embedding_dim=64, encoder="mixed", history_length=69, repeats=False,
+    def __init__(self, *, embedding_dim=64, encoder="mixed", history_length=69, repeats=False, horizon=20,
                  n_negatives=1024, n_epochs=14, batch_size="auto", learning_rate=0.01, device="cpu",
                  checkpoint_dir=None, n_jobs=None, random_state=None, verbose=0):  # fmt: skip
         self.embedding_dim = embedding_dim
         self.encoder = encoder
         self.history_length = history_length
         self.repeats = repeats
+        self.horizon = horizon
         self.n_negatives = n_negatives
         self.n_epochs = n_epochs
         self.batch_size = batch_size

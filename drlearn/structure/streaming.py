@@ -11,7 +11,8 @@ from torch import nn
 
 from drlearn._rows import offsets, runs
 from drlearn.interactions import Interactions
-from drlearn.structure.training import encode_pairs, target_events
+from drlearn.structure.encoding import encode_pairs
+from drlearn.structure.training import target_events
 
 
 class StreamingRows(NamedTuple):

@@ -17,12 +17,12 @@ from torch.nn import functional as F
 from drlearn._runtime import stream
 from drlearn.structure.paths import NO_PATH
 from drlearn.structure.sampled_softmax import SampledSoftmax
-from drlearn.structure.windows import batches, last_windows, pad, training_windows
+from drlearn.structure.windows import batches, pad, places_ahead, training_windows
 
 SHARD_EVENTS = 1024
 STRUCTURE_LEARNING_RATE = 3e-3
+LATER_SHARE = 0.3
 _WARM_UP = 0.03
-_ENCODE_EVENTS = 8192
 _DROPPED = 51
 
 
@@ -168,18 +168,18 @@ class JointTrainer:
 
     Only the rows of the item table that a batch touches are read and updated. Events marked by
     `targets`, such as those of `target_events`, are learned from; without `repeats` against items
-    not met before.
+    not met before. What is to be told is the next event; in the last `LATER_SHARE` of the epochs one
+    of the row's later events, as `places_ahead` draws them.
     """
 
-    def __init__(self, model, structure, X, targets, counts, *, history_length, repeats, n_negatives,
+    def __init__(self, model, structure, X, targets, counts, *, history_length, repeats, horizon, n_negatives,
                  n_epochs, batch_size, learning_rate, seed, shards):  # fmt: skip
         self._model, self._structure, self._shards, self._seed = model, structure, shards, seed
         self._items, self._indptr, self._history_length = X.items, X.indptr, history_length
-        self._targets, self._repeats = targets, repeats
+        self._targets, self._repeats, self._horizon = targets, repeats, horizon
+        self._first_later = n_epochs - round(LATER_SHARE * n_epochs)
         self._batch_size, self._negatives = batch_size, Negatives(counts, n_negatives)
         self._column = np.full(len(counts), -1)
-        # A row's first event follows none: it is never learned from.
-        self._n_targets = int(targets.sum() - targets[X.indptr[:-1][X.lengths > 0]].sum())
         self.n_pairs = int(np.maximum(np.diff(X.indptr) - 1, 0).sum())
         self._n_steps, self.step = n_epochs * max(1, -(-self.n_pairs // batch_size)), 0
         self._rate = learning_rate
@@ -203,29 +203,31 @@ class JointTrainer:
         rng = stream(self._seed, 0, number)
         self._model.train()
         windows = training_windows(self._indptr, self._history_length, rng)
-        following, totals = windows._replace(first=windows.first + 1), np.zeros(2)
+        place = places_ahead(self._indptr, self._horizon if number >= self._first_later else 1, rng)
+        wanted, totals = (self._items[place], self._targets[place]), np.zeros(3)
         groups = batches(windows, self._batch_size, rng)
-        prepared = self._shards.ahead(lambda chosen: self._prepare(windows, following, chosen, rng), groups)
+        prepared = self._shards.ahead(lambda chosen: self._prepare(windows, wanted, chosen, rng), groups)
         for chosen, batch in zip(groups, prepared, strict=True):
             if batch.shards:
                 totals += self._train(batch, targets)
             if progress is not None:
                 progress(int(windows.length[chosen].sum()))
-        means = totals / max(1, self._n_targets)
+        means = totals[:2] / max(1, totals[2])
         return float(means[0]), float(means[1]) if targets is not None else None
 
-    def _prepare(self, windows, following, chosen, rng):
-        """All of a batch that no parameter decides."""
+    def _prepare(self, windows, wanted, chosen, rng):
+        """What no parameter decides of a batch; `wanted` is every event's target and whether it counts."""
+        following = windows._replace(first=windows.first + 1)
         negatives, offset = self._negatives.draw(rng)
         count = n_shards(windows.length[chosen].sum())
         parts = [part for part in np.array_split(chosen, count) if len(part)]
         inputs = [pad(self._items, windows, part) for part in parts]
-        masks = [pad(self._targets, following, part)[0] for part in parts]
-        wanted = [pad(self._items, following, part)[0][mask] for part, mask in zip(parts, masks, strict=True)]
-        rows = np.unique(np.concatenate([negatives, *wanted, *(items[real] for items, real in inputs)]))
+        masks = [pad(wanted[1], following, part)[0] for part in parts]
+        targets = [pad(wanted[0], following, part)[0][mask] for part, mask in zip(parts, masks, strict=True)]
+        rows = np.unique(np.concatenate([negatives, *targets, *(items[real] for items, real in inputs)]))
         self._column[negatives] = np.arange(len(negatives))
         shards = []
-        for (items, real), mask, after in zip(inputs, masks, wanted, strict=True):
+        for (items, real), mask, after in zip(inputs, masks, targets, strict=True):
             if len(after):
                 columns = np.where(real, self._column[items], -1)
                 barred = barred_negatives(columns, mask, self._column[after], not self._repeats)
@@ -249,7 +251,7 @@ class JointTrainer:
         parameters = [table, *self._encoder, *network]
         _, gradients = self._shards.gradients(loss_of_shard, range(len(batch.shards)), parameters)
         self._apply(rows, gradients, network)
-        return record.sum(axis=0)
+        return np.append(record.sum(axis=0), n_events)
 
     def _losses(self, table, batch, targets, shard):
         """Softmax and structure losses, summed over one shard's events."""
@@ -339,59 +341,3 @@ class StructureTrainer:
             if progress is not None:
                 progress(len(batch))
         return total / len(order)
-
-
-def encode_pairs(model, X, targets, history_length, shards):
-    """Encode every training pair once: user vectors before each target event, and the events' items.
-
-    Events marked by `targets` (n_events,) count where they are not a row's first.
-
-    Returns
-    -------
-    vectors : ndarray of shape (n_pairs, dim), float32
-    items : ndarray of shape (n_pairs,), int32
-    """
-    model.eval()
-    windows = training_windows(X.indptr, history_length)
-    following = windows._replace(first=windows.first + 1)
-
-    groups = batches(windows, _ENCODE_EVENTS)
-    before = np.concatenate([[0], np.cumsum(targets)])
-    after = following.first + following.length
-    sizes = [(before[after[group]] - before[following.first[group]]).sum() for group in groups]
-    stops = np.cumsum(sizes)
-    n_pairs = stops[-1] if len(stops) else 0
-    vectors, items = np.empty((n_pairs, model.dim), np.float32), np.empty(n_pairs, X.items.dtype)
-
-    def one(i):
-        mask, rows = pad(targets, following, groups[i])[0], slice(stops[i] - sizes[i], stops[i])
-        vectors[rows] = _encode(model, X.items, windows, groups[i], mask)
-        items[rows] = pad(X.items, following, groups[i])[0][mask]
-
-    shards.map(one, range(len(groups)))
-    return vectors, items
-
-
-def encode_rows(model, X, history_length, shards):
-    """Encode the last events of every row; return (n_rows, dim) float32, zeros for empty rows."""
-    model.eval()
-    windows = last_windows(X.indptr, history_length)
-    out = np.zeros((len(windows.length), model.dim), np.float32)
-
-    def one(chosen):
-        chosen = chosen[windows.length[chosen] > 0]
-        if len(chosen):
-            last = np.arange(windows.length[chosen].max()) == windows.length[chosen, None] - 1
-            out[chosen] = _encode(model, X.items, windows, chosen, last)
-
-    shards.map(one, batches(windows, _ENCODE_EVENTS))
-    return out
-
-
-@torch.no_grad()
-def _encode(model, items, windows, chosen, mask):
-    """User vectors after the events at the places of `mask`, window by window."""
-    device = model.item_table.device
-    events, _ = pad(items, windows, chosen)
-    table = model.item_table[torch.from_numpy(events).to(device)]  # (B, T, dim)
-    return model.encode(table, torch.from_numpy(mask).to(device)).cpu().numpy()

@@ -44,6 +44,28 @@ def training_windows(indptr, history_length, rng=None):
     return Windows(indptr[row] + start, length)
 
 
+def places_ahead(indptr, horizon, rng):
+    """Draw for every event one that stands for it as a target: itself or a later one of its row.
+
+    Steps ahead are geometric, of so many that an event a user, given one forever, would on average be the
+    `horizon`-th to come; they are cut off where the row ends. With a horizon of 1 each stands for itself.
+
+    Returns
+    -------
+    ndarray of shape (n_events,), int64
+        Places among all events.
+    """
+    lengths = np.diff(indptr)
+    place = np.arange(indptr[-1])
+    if horizon == 1:
+        return place
+    left = np.repeat(indptr[1:], lengths) - place  # events from here to the row's end, this one too
+    stay = np.log1p(-1 / horizon)  # the log of the chance to go one further
+    within = -np.expm1(left * stay)  # the chance that an endless row would stop in this one
+    steps = np.log1p(-rng.random(len(place)) * within) / stay
+    return place + np.minimum(steps.astype(np.int64), left - 1)
+
+
 def last_windows(indptr, history_length):
     """Return the window of the last `history_length` events of every row (possibly of length 0)."""
     length = np.minimum(np.diff(indptr), history_length)
