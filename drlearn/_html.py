@@ -74,10 +74,10 @@ def _learned(est):
         if len(sizes):
             text = f"mean {sizes.mean():.1f}, largest {sizes.max():,}"
             yield "items on a path", _Markup(_escaped(text) + _bars(sizes, "items", "paths"))
-        points = est.beam_curve_[:: max(1, len(est.beam_curve_) // 5)]
-        lines = [(name, *(f"{value:,.0f}" for value in column)) for name, column in
-                 zip(("beam", "candidates"), points.T, strict=True)]  # fmt: skip
-        yield "candidates a user", _Markup(_table(lines) + f"a scan of all items scores {n_known:,}")
+        points = est.beam_curve_[:: -(-len(est.beam_curve_) // 7)]
+        beams, found = ([f"{value:,.0f}" for value in column] for column in points.T)
+        yield "beams", _Markup(_table([("size", *beams), ("items scored a user", *found)]))
+        yield "a scan scores", f"{np.count_nonzero(est._recommendable):,}"
     if history := getattr(est, "history_", None):
         losses = {name: _last(history, f"{name}_loss") for name in ("softmax", "structure")}
         text = ", ".join(f"{name} {loss:.3f}" for name, loss in losses.items() if loss is not None)

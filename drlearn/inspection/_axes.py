@@ -20,15 +20,20 @@ def pyplot(caller):
     return plt
 
 
+def check_axes(ax, caller):
+    """Raise unless `ax` is Axes or None."""
+    if ax is not None and not isinstance(ax, pyplot(caller).Axes):
+        raise TypeError(f"ax must be matplotlib Axes or None, got {type(ax).__name__}.")
+
+
 def axes_of(ax, caller, figsize=None):
     """Return the Axes to draw in: the caller's, or those of a new figure."""
     plt = pyplot(caller)
-    if ax is None:
-        with plt.rc_context(_STYLE):
-            return plt.subplots(figsize=figsize, layout="constrained")[1]
-    if not isinstance(ax, plt.Axes):
-        raise TypeError(f"ax must be matplotlib Axes or None, got {type(ax).__name__}.")
-    return ax
+    check_axes(ax, caller)
+    if ax is not None:
+        return ax
+    with plt.rc_context(_STYLE):
+        return plt.subplots(figsize=figsize, layout="constrained")[1]
 
 
 def panels_of(ax, names, rows, caller):
@@ -79,7 +84,8 @@ def logarithmic(axis):
 
 
 def fitted(estimator, attribute, caller, wanted):
-    """Return the estimator if it is a fitted recommender that has `attribute`; else say what is wanted."""
+    """Return a picture of a fitted recommender that has `attribute`; else say what is wanted."""
+    pyplot(f"{caller}.from_estimator")
     if not isinstance(estimator, BaseRecommender):
         raise TypeError(
             f"{caller} needs a fitted {wanted}, got {type(estimator).__name__}. Of a pipeline, pass the last "
@@ -90,4 +96,4 @@ def fitted(estimator, attribute, caller, wanted):
         raise TypeError(
             f"{caller} needs a fitted {wanted}, got {type(estimator).__name__}, which has no {attribute}."
         )
-    return estimator
+    return estimator._now()

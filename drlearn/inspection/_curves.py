@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from drlearn.inspection._axes import GREY, axes_of, fitted, logarithmic, panels_of
+from drlearn.inspection._axes import GREY, axes_of, check_axes, fitted, logarithmic, panels_of
 from drlearn.metrics import recall_at_k
 from drlearn.recommenders._diagnostics import beam_for
 from drlearn.recommenders._inputs import check_choice, check_number
@@ -266,6 +266,7 @@ class BeamCurveDisplay:
         calls for all users at once, on the estimator's `n_jobs` threads.
         """
         est = fitted(estimator, "beam_curve_", cls.__name__, "DeepRetrievalRecommender")
+        cls._check(ax, x, y)  # before time is spent
         X = est._histories(X).drop_empty(2)
         if len(X) == 0:
             raise ValueError("X has no user with two known events to split into history and truth.")
@@ -306,8 +307,7 @@ class BeamCurveDisplay:
         -------
         self
         """
-        check_choice(x, "x", ("candidates", "time"))
-        check_choice(y, "y", ("recall", "found"))
+        self._check(ax, x, y)
         ax = axes_of(ax, f"{type(self).__name__}.plot")
         if x == "candidates":
             cost, scan_cost = np.asarray(self.candidates), self.scan["candidates"]
@@ -331,6 +331,12 @@ class BeamCurveDisplay:
         ax.legend(frameon=False, loc="lower right")
         self.ax_, self.figure_ = ax, ax.figure
         return self
+
+    @classmethod
+    def _check(cls, ax, x, y):
+        check_choice(x, "x", ("candidates", "time"))
+        check_choice(y, "y", ("recall", "found"))
+        check_axes(ax, f"{cls.__name__}.plot")
 
     def _mark_own(self, ax, cost, gain):
         own = np.flatnonzero(np.asarray(self.beam_sizes) == self.beam_size)

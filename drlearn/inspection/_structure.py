@@ -334,8 +334,8 @@ def _labels_of(labels, ids):
         labels = [labels.get(i, ()) for i in ids]
     elif len(labels) != len(ids):
         raise ValueError(
-            f"labels has {len(labels)} entries, but there are {len(ids)} items; pass one an item, or a dict by "
-            "item id."
+            f"labels has {len(labels)} entries, but there are {len(ids)} items; pass one an item, or "
+            "a dict by item id."
         )
     return [tuple(map(str, x)) if isinstance(x, (list, tuple, set)) else (str(x),) for x in labels]
 
