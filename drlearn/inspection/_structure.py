@@ -39,8 +39,8 @@ class PathSizeDisplay:
     Examples
     --------
     >>> display = PathSizeDisplay([3, 1, 2, 2]).plot()
-    >>> [bar.get_height() for bar in display.bars_]
-    [1.0, 2.0, 1.0]
+    >>> [int(bar.get_height()) for bar in display.bars_]
+    [1, 2, 1]
     """
 
     def __init__(self, path_sizes, *, n_items=None):
