@@ -25,6 +25,7 @@ _HOMES = {
 }
 _ROOMS = (
     "datasets",
+    "inspection",
     "interactions",
     "metrics",
     "model_selection",

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from scipy import sparse
 
+from drlearn._html import interactions_html
 from drlearn._readers import (
     check_integers,
     check_times,
@@ -297,6 +298,9 @@ class Interactions(RaggedRows):
         return (
             f"Interactions(n_users={self.n_users}, n_items={self.n_items}, n_events={self.n_events}{extra})"
         )
+
+    def _repr_html_(self) -> str:
+        return interactions_html(self)
 
     def __array__(self, dtype=None, copy=None):
         raise TypeError(

@@ -15,10 +15,10 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
-from matplotlib.ticker import MaxNLocator, PercentFormatter, StrMethodFormatter
 
 from drlearn import DeepRetrievalRecommender, ItemKNNRecommender, PopularityRecommender
 from drlearn.datasets import fetch_movielens, make_interactions
+from drlearn.inspection import BeamCurveDisplay, PathMapDisplay, PathSizeDisplay, TrainingHistoryDisplay
 from drlearn.metrics import f1_at_k, precision_at_k, recall_at_k
 from drlearn.model_selection import holdout_users
 
@@ -32,7 +32,7 @@ K = 10
 
 
 def load_ratings():
-    """Return (name, interactions, titles by item id)."""
+    """Return (name, interactions, titles by item id, genres by item id)."""
     for name in ("1m", "100k", "latest-small", "download"):
         try:
             if name == "download":
@@ -43,12 +43,12 @@ def load_ratings():
             reason = error
             continue
         print(f"Data: {bunch.name}, read from {bunch.source}")
-        return bunch.name, bunch.interactions, bunch.titles
+        return bunch.name, bunch.interactions, bunch.titles, bunch.genres
     print(f"Data: generated interactions, since MovieLens is not to be had.\n  {reason}")
-    return "generated data", make_interactions(n_users=1000, n_items=500, n_events=30, random_state=0), {}
+    return "generated data", make_interactions(n_users=1000, n_items=500, n_events=30, random_state=0), {}, {}
 
 
-data, X, titles = load_ratings()
+data, X, titles, genres = load_ratings()
 
 # %%
 # The paper's protocol: ratings of 4 and more, users with at least ten of them. Some users are held out whole;
@@ -111,68 +111,27 @@ for row in np.flatnonzero(history.lengths >= K)[:2]:
 # %%
 # A picture
 # ---------
-# Left: how many items share a path. Middle: how training settled. Right: what a wider beam brings.
+# How many items share a path, how training settled, and what a wider beam brings; below, where genres are
+# known, which of them the nodes of the first layer stand for.
 
-INK, ACCENT, PALE = "#33475b", "#d1495b", "#b8c4d0"
-plt.rcParams.update({
-    "font.size": 10, "axes.spines.top": False, "axes.spines.right": False, "axes.titlesize": 11,
-    "axes.titlelocation": "left", "axes.edgecolor": PALE, "axes.labelcolor": INK, "text.color": INK,
-    "xtick.color": INK, "ytick.color": INK,
-})  # fmt: skip
-figure = plt.figure(figsize=(13, 6.2), layout="constrained")
-figure.get_layout_engine().set(wspace=0.05, hspace=0.05)
+figure = plt.figure(figsize=(13, 10) if genres else (13, 5), layout="constrained")
+figure.get_layout_engine().set(wspace=0.04, hspace=0.05)
 figure.suptitle(f"Deep Retrieval on {data}", fontsize=13, fontweight="bold", ha="left", x=0.005)
-grid = figure.add_gridspec(2, 3)
+above, *below = figure.subfigures(2, 1, height_ratios=(4, 5)) if genres else (figure,)
+grid = above.add_gridspec(2, 3)
+axes = {"sizes": above.add_subplot(grid[:, 0]), "beams": above.add_subplot(grid[:, 2])}
+settled = [above.add_subplot(grid[row, 1]) for row in (0, 1)]
 
-sizes = est.path_sizes_
-axes = figure.add_subplot(grid[:, 0])
-heights, _, _ = axes.hist(
-    sizes, bins=np.arange(1, sizes.max() + 2) - 0.5, color=INK, edgecolor="white", linewidth=0.5
-)
-axes.axvline(sizes.mean(), color=ACCENT, label=f"mean {sizes.mean():.1f}, largest {sizes.max()}")
-axes.set(title=f"Items on a path ({len(sizes):,} paths in use)", xlabel="items on the path", ylabel="paths")
-axes.set(yscale="log", ylim=(0.7, 3 * heights.max()))  # room for the legend
-axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-axes.yaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
-axes.legend(frameon=False, loc="upper right")
-
-rounds = [entry["round"] for entry in est.history_]
-above = figure.add_subplot(grid[0, 1])
-above.plot(rounds, [entry["structure_loss"] for entry in est.history_], "o-", color=INK)
-above.set(title="Structure loss", ylabel="nats an event")
-above.tick_params(labelbottom=False)
-below = figure.add_subplot(grid[1, 1], sharex=above)
-below.bar(rounds[1:], [entry["moved"] for entry in est.history_[1:]], width=0.4, color=INK)
-below.set(title="Paths that changed", xlabel="round (0: training together)", ylabel="share of paths")
-below.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
-below.xaxis.set_major_locator(MaxNLocator(integer=True))
-
-beams = np.unique(np.geomspace(1, min(400, est.path_space_.size), 14).astype(int))
-found = np.array([est.count_candidates(history, beam_size=int(beam)).mean() for beam in beams])
-# A beam that brings too few for k is widened: below that, F would not be the beam's own.
-own = beams[found > 3 * K]
-shares = [f1_at_k(truth, est.recommend(history, k=K, beam_size=int(beam)), K) / whole for beam in own]
-
-n_items = np.count_nonzero(est.item_counts_)
-above = figure.add_subplot(grid[0, 2])
-above.plot(beams, found, "o-", color=INK)
-above.axhline(n_items, color=PALE, linestyle="--")
-above.text(1, 0.9 * n_items, f"all {n_items:,} items", va="top")
-above.axhline(candidates, color=ACCENT)
-above.text(
-    beams[-1], 0.9 * candidates, f'"auto", k={K}: {candidates:.0f}', va="top", ha="right", color=ACCENT
-)
-above.set(title="Candidates a user", ylabel="items scored", xscale="log", yscale="log")
-above.yaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
-above.tick_params(labelbottom=False)
-below = figure.add_subplot(grid[1, 2], sharex=above)
-below.plot(own, shares, "o-", color=INK)
-below.axhline(1, color=PALE, linestyle="--")
-below.set(title=f"F@{K} as a share of brute force's", xlabel="beam size", ylabel="share")
-below.set_ylim(min(0.95, min(shares) - 0.01), max(1.02, max(shares) + 0.005))
-below.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
-below.yaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
-below.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
+PathSizeDisplay.from_estimator(est, ax=axes["sizes"])
+TrainingHistoryDisplay.from_estimator(est, panels=["loss", "moved"], ax=settled)
+beams = BeamCurveDisplay.from_estimator(est, test, k=K, y="found", ax=axes["beams"])
+beams.ax_.set_title(f"Recall at {K}: {beams.scan['recall']:.1%} by the scan")
+if genres:
+    nodes = PathMapDisplay.from_estimator(est, genres, titles=titles, ax=below[0].subplots())
+    nodes.ax_.set_title("Genres of the films whose paths start with a node")
+    print()
+    for node in nodes.nodes[:3]:
+        print(nodes.describe(int(node)))
 
 output = Path("output") / "movielens.png"
 output.parent.mkdir(exist_ok=True)

@@ -18,6 +18,7 @@ ROOMS = [  # a module may import those above it
     "_history",
     "_hashing",
     "_exponential",
+    "_html",
     "_vocabulary",
     "_readers",
     "_rows",
@@ -63,6 +64,10 @@ ROOMS = [  # a module may import those above it
     "recommenders._retrieval",
     "recommenders._structure_streaming",
     "recommenders.deep_retrieval",
+    "inspection._axes",
+    "inspection._curves",
+    "inspection._structure",
+    "inspection",
 ]
 
 
@@ -135,7 +140,8 @@ def test_all_names_are_there():
     for name in drlearn.__all__:
         assert getattr(drlearn, name) is not None
     assert set(drlearn.__all__) <= set(dir(drlearn))
-    for room in ("datasets", "interactions", "metrics", "model_selection", "preprocessing", "recommenders"):
+    rooms = "inspection", "interactions", "metrics", "model_selection", "preprocessing"
+    for room in ("datasets", "recommenders", *rooms):
         module = getattr(drlearn, room)
         assert module is importlib.import_module(f"drlearn.{room}")
         assert all(hasattr(module, name) for name in getattr(module, "__all__", []))

@@ -10,6 +10,7 @@ import numpy as np
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from drlearn._html import LearnedHTML
 from drlearn._rows import offsets, runs
 from drlearn._runtime import effective_n_threads
 from drlearn._vocabulary import as_ids
@@ -27,7 +28,7 @@ _LISTED = 10
 _DEFAULT_K = 10
 
 
-class BaseRecommender(Persistent, Streaming, BaseEstimator):
+class BaseRecommender(Persistent, Streaming, LearnedHTML, BaseEstimator):
     """What all recommenders share; a recommender adds `_fit` and `_rank`."""
 
     def fit(self, X: Any, y: Any = None) -> Self:

@@ -1,0 +1,379 @@
+"""Pictures of a learned structure: how full its paths are, and what its nodes stand for."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from scipy import sparse
+
+from drlearn.inspection._axes import axes_of, fitted, logarithmic
+from drlearn.recommenders._inputs import check_choice, check_number
+from drlearn.structure.paths import NO_PATH
+
+_SINGLE_SIZES = 40  # sizes up to here get a bar each, larger ones are taken together on a log scale
+_PRIOR_ITEMS = 10.0
+_LARGEST_LIFT = 3  # in powers of two: where the colours end
+_TICKS = 60
+
+
+class PathSizeDisplay:
+    """Items on the paths of a structure: a collapse, where few paths hold most items, is seen at once.
+
+    Parameters
+    ----------
+    path_sizes : array-like of shape (n_used_paths,)
+        Items on each path that has any.
+    n_items : int, default=None
+        Items in all, of which the largest path's share is told.
+
+    Attributes
+    ----------
+    ax_, figure_ : matplotlib Axes and Figure
+    bars_ : BarContainer or None
+        Of the histogram.
+    line_ : Line2D or None
+        Of the plot by rank.
+    mean_line_ : Line2D
+
+    Examples
+    --------
+    >>> display = PathSizeDisplay([3, 1, 2, 2]).plot()
+    >>> [int(bar.get_height()) for bar in display.bars_]
+    [1, 2, 1]
+    """
+
+    def __init__(self, path_sizes, *, n_items=None):
+        self.path_sizes = path_sizes
+        self.n_items = n_items
+
+    @classmethod
+    def from_estimator(cls, estimator: Any, *, kind="histogram", ax=None, **kwargs):
+        """Draw the path sizes of a fitted estimator.
+
+        Parameters
+        ----------
+        estimator : DeepRetrievalRecommender
+            Fitted.
+        kind, ax, kwargs
+            As in `plot`.
+
+        Returns
+        -------
+        display : PathSizeDisplay
+
+        Raises
+        ------
+        NotFittedError
+            Before `fit`.
+        TypeError
+            If the estimator is no DeepRetrievalRecommender.
+        """
+        est = fitted(estimator, "path_sizes_", cls.__name__, "DeepRetrievalRecommender")
+        n_items = np.count_nonzero((est.item_paths_ != NO_PATH).any(axis=1))
+        return cls(est.path_sizes_, n_items=n_items).plot(ax, kind=kind, **kwargs)
+
+    def plot(self, ax=None, *, kind="histogram", **kwargs):
+        """Draw the sizes.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes, default=None
+            A new figure's by default.
+        kind : {"histogram", "rank"}, default="histogram"
+            Paths by their number of items, or items of the paths from the largest to the smallest.
+        kwargs
+            As `matplotlib.axes.Axes.hist` or `plot` take them.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        ValueError
+            If no path has an item.
+        """
+        check_choice(kind, "kind", ("histogram", "rank"))
+        sizes = np.asarray(self.path_sizes)
+        if len(sizes) == 0:
+            raise ValueError("path_sizes is empty: no path has an item.")
+        ax = axes_of(ax, f"{type(self).__name__}.plot")
+        self.bars_ = self.line_ = None
+        if kind == "histogram":
+            self._plot_histogram(ax, sizes, kwargs)
+        else:
+            ranked = np.sort(sizes)[::-1]
+            style = {"drawstyle": "steps-post", "marker": "o", "markevery": [0]} | kwargs
+            (self.line_,) = ax.plot(np.arange(1, len(sizes) + 1), ranked, **style)
+            ax.set(xlabel="rank of the path", ylabel="items on the path", ylim=(0.8, 2.5 * sizes.max()))
+            logarithmic(ax.xaxis)
+            logarithmic(ax.yaxis)
+        mean, draw = sizes.mean(), ax.axvline if kind == "histogram" else ax.axhline
+        largest = f"largest {sizes.max():,}"
+        if self.n_items:
+            largest += f", {sizes.max() / self.n_items:.1%} of all items"
+        self.mean_line_ = draw(mean, color="C1", linestyle="--", label=f"mean {mean:.1f}\n{largest}")
+        ax.set_title(f"{len(sizes):,} paths in use")
+        ax.legend(frameon=False, loc="upper right")
+        self.ax_, self.figure_ = ax, ax.figure
+        return self
+
+    def _plot_histogram(self, ax, sizes, kwargs):
+        from matplotlib.ticker import MaxNLocator
+
+        few = sizes.max() <= _SINGLE_SIZES
+        edges = np.arange(1, sizes.max() + 2) if few else np.geomspace(1, sizes.max() + 1, 31).round()
+        style = {"color": "C0", "edgecolor": ax.get_facecolor(), "linewidth": 0.5} | kwargs
+        heights, _, self.bars_ = ax.hist(sizes, bins=np.unique(edges) - 0.5, **style)
+        ax.set(xlabel="items on the path", ylabel="paths", ylim=(0.7, 4 * heights.max()))
+        logarithmic(ax.yaxis)
+        if few:
+            ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+        else:
+            logarithmic(ax.xaxis)
+            ax.set_xlim(left=0.52)  # no tick at half an item
+
+
+class PathMapDisplay:
+    """What the nodes of a layer stand for: categories of the items whose paths run through them.
+
+    A column is a node, a row a category. Each item counts once, spread evenly over its paths and its
+    categories. Columns and rows are ordered such that alike ones stand together.
+
+    Parameters
+    ----------
+    shares : ndarray of shape (n_nodes, n_categories)
+        Share of each category in a node's items.
+    overall : ndarray of shape (n_categories,)
+        Share of each category in all items.
+    nodes : ndarray of shape (n_nodes,)
+        Numbers of the nodes, column by column.
+    categories : list of str
+    layer : int, default=0
+    item_nodes : ndarray of shape (n_items, n_paths, depth), default=None
+        Nodes of the items' paths, -1 where there is no path; what `describe` reads.
+    item_names : array-like of shape (n_items,), default=None
+    item_counts : ndarray of shape (n_items,), default=None
+        Events of the items.
+
+    Attributes
+    ----------
+    ax_, figure_ : matplotlib Axes and Figure
+    image_ : AxesImage
+        The heat map, of shape (n_categories, n_nodes).
+    colorbar_ : Colorbar
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> display = PathMapDisplay(
+    ...     np.array([[0.9, 0.1], [0.2, 0.8]]), np.array([0.5, 0.5]), np.array([7, 3]), ["film", "book"]
+    ... ).plot(measure="share")
+    >>> display.image_.get_array().shape
+    (2, 2)
+    """
+
+    def __init__(self, shares, overall, nodes, categories, *, layer=0, item_nodes=None, item_names=None,
+                 item_counts=None):  # fmt: skip
+        self.shares = shares
+        self.overall = overall
+        self.nodes = nodes
+        self.categories = categories
+        self.layer = layer
+        self.item_nodes = item_nodes
+        self.item_names = item_names
+        self.item_counts = item_counts
+
+    @classmethod
+    def from_estimator(
+        cls, estimator: Any, labels: Any, *, layer=0, titles=None, max_categories=30, measure="lift", ax=None,
+        **kwargs,
+    ):  # fmt: skip
+        """Draw a layer of a fitted estimator by the categories of its items.
+
+        Parameters
+        ----------
+        estimator : DeepRetrievalRecommender
+            Fitted.
+        labels : mapping of item id to category, or array-like of shape (n_items,)
+            A category, or a list of them, of each item; an array is in the order of the items' codes.
+            Items without one are left out.
+        layer : int, default=0
+            Counted from 0.
+        titles : mapping of item id to str, default=None
+            What `describe` calls the items; their ids by default.
+        max_categories : int, default=30
+            Only so many, the most frequent, get a row.
+        measure, ax, kwargs
+            As in `plot`.
+
+        Returns
+        -------
+        display : PathMapDisplay
+
+        Raises
+        ------
+        NotFittedError
+            Before `fit`.
+        TypeError
+            If the estimator is no DeepRetrievalRecommender.
+        ValueError
+            If there is no such layer, or no item has a label.
+        """
+        est = fitted(estimator, "item_paths_", cls.__name__, "DeepRetrievalRecommender")
+        space, ids = est.path_space_, est._fit_X.item_ids.tolist()
+        layer = check_number(layer, "layer", (int, np.integer), 0, space.depth - 1)
+        check_number(max_categories, "max_categories", (int, np.integer), 1)
+        item_nodes = np.where((est.item_paths_ == NO_PATH)[..., None], -1, space.decode(est.item_paths_))
+        membership, names = _memberships(_labels_of(labels, ids))
+        nodes, shares, overall = _shares(item_nodes[:, :, layer], membership)
+        frequent = np.argsort(-overall, kind="stable")[:max_categories]
+        columns, rows = _order(shares[:, frequent] / overall[frequent])
+        chosen = frequent[rows]
+        display = cls(
+            shares[np.ix_(columns, chosen)], overall[chosen], nodes[columns], [names[c] for c in chosen],
+            layer=layer, item_nodes=item_nodes, item_counts=est.item_counts_,
+            item_names=[str((titles or {}).get(i, i)) for i in ids],
+        )  # fmt: skip
+        return display.plot(ax, measure=measure, **kwargs)
+
+    def plot(self, ax=None, *, measure="lift", **kwargs):
+        """Draw the heat map.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes, default=None
+            A new figure's by default.
+        measure : {"lift", "share"}, default="lift"
+            How many times as frequent a category is on the node as among all items, or its share.
+        kwargs
+            As `matplotlib.axes.Axes.imshow` takes them.
+
+        Returns
+        -------
+        self
+        """
+        check_choice(measure, "measure", ("lift", "share"))
+        n_nodes, n_categories = np.shape(self.shares)
+        size = np.clip(0.19 * n_nodes + 3, 5, 14), np.clip(0.24 * n_categories + 1.2, 3, 9)
+        ax = axes_of(ax, f"{type(self).__name__}.plot", size)
+        if measure == "lift":
+            values = np.log2(self.shares / self.overall)
+            style = {"cmap": "YlGnBu", "vmin": 0, "vmax": _LARGEST_LIFT}
+        else:
+            values, style = self.shares, {"cmap": "YlGnBu", "vmin": 0}
+        self.image_ = ax.imshow(values.T, **{"aspect": "auto", "interpolation": "nearest"} | style | kwargs)
+        self.colorbar_ = ax.figure.colorbar(self.image_, ax=ax, pad=0.01, aspect=30)
+        if measure == "lift":
+            ticks = range(_LARGEST_LIFT + 1)
+            self.colorbar_.set_ticks(ticks, labels=["≤1", *(f"{2**t}" for t in ticks[1:])])
+            self.colorbar_.set_label("times as frequent as among all items")
+        else:
+            self.colorbar_.ax.yaxis.set_major_formatter("{x:.0%}")
+            self.colorbar_.set_label("share of the node's items")
+        step = -(-n_nodes // _TICKS)
+        ax.set_xticks(range(0, n_nodes, step), self.nodes[::step], rotation=90, fontsize="x-small")
+        ax.set_yticks(range(n_categories), self.categories)
+        ax.tick_params(length=0)
+        ax.spines[:].set_visible(False)
+        ax.set_xlabel(f"nodes of layer {self.layer}, alike ones side by side")
+        self.ax_, self.figure_ = ax, ax.figure
+        return self
+
+    def describe(self, node, n=5):
+        """Tell the items of a node, or of a path.
+
+        Parameters
+        ----------
+        node : int or tuple of int
+            A node of the layer; or the first nodes of paths, from the first layer on: (3,) are the paths
+            that start with node 3, and a tuple of `depth` nodes is one path.
+        n : int, default=5
+            Items to tell, those with most events first.
+
+        Returns
+        -------
+        str
+            One line on the node, one an item.
+
+        Raises
+        ------
+        ValueError
+            If there is no such node, or the display was made without items.
+        """
+        if self.item_nodes is None:
+            raise ValueError("describe needs item_nodes, item_names and item_counts; use from_estimator.")
+        check_number(n, "n", (int, np.integer), 1)
+        item_nodes = np.asarray(self.item_nodes)
+        prefix = node if isinstance(node, tuple) else (node,)
+        first = 0 if isinstance(node, tuple) else self.layer
+        if not 1 <= len(prefix) <= item_nodes.shape[2] - first:
+            raise ValueError(f"node must be a node or a tuple of up to {item_nodes.shape[2]}, got {node!r}.")
+        there = (item_nodes[:, :, first : first + len(prefix)] == prefix).all(axis=2).any(axis=1)
+        items = np.flatnonzero(there)
+        items = items[np.argsort(-np.asarray(self.item_counts)[items], kind="stable")]
+        kind = f"path {'-'.join(map(str, node))}" if isinstance(node, tuple) else f"node {node}"
+        lines = [f"{kind}: {len(items)} items{self._leaning(node)}"]
+        return "\n  ".join(lines + [self.item_names[i] for i in items[:n]])
+
+    def _leaning(self, node):
+        """Name the categories that are most over-represented on a node."""
+        column = [] if isinstance(node, tuple) else np.flatnonzero(np.asarray(self.nodes) == node)
+        if len(column) == 0:
+            return ""
+        lift = self.shares[column[0]] / self.overall
+        most = [c for c in np.argsort(-lift)[:3] if lift[c] > 1]
+        return "; " + ", ".join(f"{self.categories[c]} {lift[c]:.1f} times" for c in most)
+
+
+def _labels_of(labels, ids):
+    """Return a tuple of categories for each id."""
+    if hasattr(labels, "keys"):  # dicts, and pandas' series by their index
+        labels = dict(labels)
+        labels = [labels.get(i, ()) for i in ids]
+    elif len(labels) != len(ids):
+        raise ValueError(
+            f"labels has {len(labels)} entries, but there are {len(ids)} items; pass one an item, or "
+            "a dict by item id."
+        )
+    return [tuple(map(str, x)) if isinstance(x, (list, tuple, set)) else (str(x),) for x in labels]
+
+
+def _memberships(labels):
+    """Return the sparse (n_items, n_categories) matrix of rows that add up to 1, and the categories."""
+    names = sorted({name for of_item in labels for name in of_item})
+    if not names:
+        raise ValueError("labels has no category for any item of fit; check the ids and their type.")
+    codes = {name: code for code, name in enumerate(names)}
+    lengths = np.array([len(of_item) for of_item in labels])
+    columns = [codes[name] for of_item in labels for name in of_item]
+    values = np.repeat(1 / np.maximum(lengths, 1), lengths)
+    indptr = np.concatenate([[0], np.cumsum(lengths)])
+    return sparse.csr_array((values, columns, indptr), shape=(len(labels), len(names))), names
+
+
+def _shares(item_nodes, membership):
+    """Return the nodes in use, the share of each category on them, and the share overall.
+
+    Shares of small nodes are drawn to the overall ones, as if a few more items lay on each node.
+    """
+    items, columns = np.nonzero(item_nodes >= 0)
+    weights = 1 / (item_nodes >= 0).sum(axis=1)[items]
+    nodes, place = np.unique(item_nodes[items, columns], return_inverse=True)
+    shape = len(nodes), len(item_nodes)
+    counts = (sparse.csr_array((weights, (place, items)), shape=shape) @ membership).toarray()
+    overall = counts.sum(axis=0) / counts.sum()
+    totals = counts.sum(axis=1, keepdims=True) + _PRIOR_ITEMS
+    return nodes, (counts + _PRIOR_ITEMS * overall) / totals, overall
+
+
+def _order(lift):
+    """Return an order of nodes and of categories in which alike ones stand together: a broad diagonal."""
+    from scipy.cluster.hierarchy import leaves_list, linkage
+
+    rows = np.arange(lift.shape[1])
+    if len(rows) > 2:
+        rows = leaves_list(linkage(np.log(lift).T, "average", metric="correlation", optimal_ordering=True))
+    strongest = lift[:, rows].argmax(axis=1)
+    return np.lexsort((-lift.max(axis=1), strongest)), rows
