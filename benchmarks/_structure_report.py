@@ -46,7 +46,7 @@ class Setting:
         return [record[name] for record in self.records]
 
     def within(self):
-        """F of each seed at the widest beam measured that brings at most ten candidates a result, and the beams."""
+        """F of each seed at the widest beam measured with at most ten candidates a result; the beams."""
         rows = []
         for record in self.records:
             some = [r for r in record["beams"] if r["candidates"] <= CANDIDATES_A_RESULT * self.k]

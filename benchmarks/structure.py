@@ -1,4 +1,4 @@
-"""What the structure's parameters do: the paper's tables and figures beside accuracy (sections 4.3 to 4.5).
+"""What the structure's parameters do: the paper's tables and figures beside those of accuracy.
 
     depth    D = 2, 3, 4 at K = 100, and K = 1000 with D = 2: as many paths as K = 100, D = 3
     alpha    the penalty against the largest path
