@@ -67,7 +67,8 @@ class Records:
 
     def _append(self, row):
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        torn = self.path.exists() and not self.path.read_bytes().endswith(b"\n") and self.path.stat().st_size
+        before = self.path.read_bytes() if self.path.exists() else b""
+        torn = before and not before.endswith(b"\n")
         line = ("\n" if torn else "") + json.dumps(row) + "\n"
         file = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
         try:

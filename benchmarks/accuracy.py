@@ -13,7 +13,7 @@ extra. Data are looked for in DRLEARN_DATA; MovieLens and Amazon Books are downl
 
     python benchmarks/accuracy.py --data ml-1m --set ml-1m:n_epochs=10
     python benchmarks/accuracy.py --data ml-20m amazon-books
-    python benchmarks/accuracy.py --report
+    python benchmarks/accuracy.py --data ml-1m --report
 """
 
 from __future__ import annotations
@@ -131,18 +131,20 @@ class Measurement:
         return -1 if np.issubdtype(self.split.train.item_ids.dtype, np.integer) else None
 
     def _run_estimator(self, est, exclude_seen):
-        started = time.perf_counter()
-        est.fit(self.split.train)
-        seconds = time.perf_counter() - started
+        seconds = self._fit(est)
         rows = [self._judge(est, k, exclude_seen) for k in DATA[self.name].ks]
         return {"fit_seconds": seconds, "rows": rows}
 
+    def _fit(self, est):
+        """Fit and return the seconds it took."""
+        train, started = self.split.train, time.perf_counter()
+        est.fit(train)
+        return time.perf_counter() - started
+
     def _run_structure(self, est, exclude_seen):
         """One fit gives the brute force and Deep Retrieval within budgets, by itself and at the paper's B."""
-        started, data, history = time.perf_counter(), DATA[self.name], self.split.history
-        est.fit(self.split.train)
-        seconds, rows, scan = time.perf_counter() - started, [], est.brute_force()
-        n_scanned = int((est.item_counts_ > 0).sum())
+        seconds, data, history = self._fit(est), DATA[self.name], self.split.history
+        rows, scan, n_scanned = [], est.brute_force(), int((est.item_counts_ > 0).sum())
         for k in data.ks:
             rows.append({"variant": "brute force", **self._judge(scan, k, exclude_seen)})
             rows[-1]["candidates"] = n_scanned
@@ -188,12 +190,7 @@ def main():
     add = parser.add_argument
     add("--data", nargs="+", default=["ml-1m", "amazon-beauty", "diginetica"], choices=list(DATA))
     add("--seen", nargs="+", default=["removed", "kept"], choices=["removed", "kept"], help="seen items")
-    add(
-        "--methods",
-        nargs="+",
-        choices=list(METHODS),
-        help="all; dr-paper on the paper's data alone",
-    )
+    add("--methods", nargs="+", choices=list(METHODS), help="all; dr-paper on the paper's data alone")
     add("--settings", type=Path, help="file of tuned settings, as training.py --tune writes it")
     add("--threads", type=int, default=joblib.cpu_count(), help="of EASE, ALS and BPR")
     add("--output", type=Path, default=Path("output/accuracy"), help="start of the files' names")

@@ -64,9 +64,9 @@ class Experiments:
             "time": {"time": [{}]},
         }[experiment]
 
-    def estimator(self, changes, seed=None, **others):
+    def estimator(self, changes, seed=None):
         """Return the base with changes, unfitted."""
-        return DeepRetrievalRecommender(random_state=seed, **{**self.base, **changes, **others})
+        return DeepRetrievalRecommender(random_state=seed, **{**self.base, **changes})
 
     def of(self, changes, seed, what="fit"):
         """What a record is found by; a fit's is the same for all experiments."""
