@@ -23,11 +23,17 @@ class Setting:
     def __init__(self, experiments, found, changes):
         keys = [key_of(experiments.of(changes, seed)) for seed in experiments.arguments.seeds]
         self.records = [found[key] for key in keys if key in found]
+        self.n_missing = len(keys) - len(self.records)
         self.changes, self.k, self.beam = changes, experiments.k, experiments.beam
 
     @property
     def label(self):
         return ", ".join(f"{NAMES.get(n, n)}={v:g}" if n != "init" else v for n, v in self.changes.items())
+
+    def beams(self, not_widened=False):
+        """Beams that were measured; without those that leave many users fewer than k items, if so asked."""
+        rows = self.records[0]["beams"]
+        return [row["beam"] for row in rows if not not_widened or row["candidates"] >= 2 * self.k]
 
     def values(self, name, beam=None):
         """P, R, F, candidates or found at a beam, a value a seed."""
@@ -90,9 +96,11 @@ def settings_of(experiments, found, varied):
 def fits_table(settings, k):
     """Markdown of settings, one a line."""
     heads = ["setting", *HEADS, f"F within {CANDIDATES_A_RESULT * k} candidates", "its B", "fit, s"]
-    lines = [
-        [setting.label or f"base, alpha={mean_alpha(setting):.3g}", *setting.cells()] for setting in settings
-    ]
+    lines = []
+    for setting in settings:
+        label = setting.label or f"base, alpha={mean_alpha(setting):.3g}"
+        label += f" ({setting.n_missing} seeds missing)" if setting.n_missing else ""
+        lines.append([label, *setting.cells()])
     return markdown(heads, lines, 1)
 
 
@@ -108,7 +116,8 @@ def base_line(experiments):
     return (
         f"Base: {written(own)}, other parameters at their defaults; B={experiments.beam}, k={experiments.k}; "
         f"seen items {'kept' if given['repeats'] else 'removed'}. Figures in percent, ± the standard "
-        "deviation over seeds; the scan is that of the same fit."
+        "deviation over seeds; the scan is that of the same fit. Where a beam leaves a user fewer than k items "
+        "`recommend` widens it fourfold: the narrowest beams are better than they would be without."
     )
 
 
@@ -172,7 +181,7 @@ def draw_depth(settings, experiments):
         panel.spines[["top", "right"]].set_visible(False)
     scans = [np.mean(setting.scan()) for setting in settings]
     panels[0].plot(scans, places, "D", color="black", markersize=5, label="scan of the same fit")
-    panels[0].legend(fontsize=8, loc="lower left")
+    figure.legend(loc="outside upper left", fontsize=8, frameon=False)
     panels[0].set_xlabel(f"F@{experiments.k}, %, at B={experiments.beam}")
     panels[1].set_xlabel(f"candidates a user at B={experiments.beam}")
     return figure
@@ -209,25 +218,15 @@ def _alpha_axis(panel, values):
 
 
 def draw_init(settings, experiments):
-    """F against candidates, over beams, a line a start and number of rounds."""
+    """Mean F against candidates, over beams, a line a start and number of rounds."""
     figure, panel = _pyplot().subplots(figsize=(7, 4.4), layout="constrained")
     rounds = sorted({setting.changes["max_iter"] for setting in settings})
     styles = dict(zip(rounds, (":", "--", "-", "-."), strict=False))
     for setting in settings:
-        beams = [row["beam"] for row in setting.records[0]["beams"]]
-        x = [float(np.mean(setting.values("candidates", beam))) for beam in beams]
-        lists, init = [setting.values("F", beam) for beam in beams], setting.changes["init"]
-        style = styles.get(setting.changes["max_iter"], "-")
-        errorbar(
-            panel,
-            x,
-            lists,
-            fmt="o",
-            linestyle=style,
-            markersize=3,
-            color=START_COLOURS[init],
-            label=setting.label,
-        )
+        beams = setting.beams(not_widened=True)
+        x, y = ([np.mean(setting.values(name, beam)) for beam in beams] for name in ("candidates", "F"))
+        style, init = styles.get(setting.changes["max_iter"], "-"), setting.changes["init"]
+        panel.plot(x, y, "o", linestyle=style, ms=3, color=START_COLOURS[init], label=setting.label)
     scan = float(np.mean([value for setting in settings for value in setting.scan()]))
     panel.axhline(scan, color="black", linewidth=1, label="scans, mean")
     panel.set(xscale="log", xlabel="candidates a user", ylabel=f"F@{experiments.k}, %")
@@ -260,7 +259,7 @@ def curves_report(experiments, found, start):
 def beams_table(setting):
     """Markdown of one setting at all its beams."""
     lines = []
-    for beam in (row["beam"] for row in setting.records[0]["beams"]):
+    for beam in setting.beams():
         figures = [cell(setting.values(name, beam)) for name in "PRF"]
         found, n = f"{np.mean(setting.values('found', beam)):.1f} %", setting.values("candidates", beam)
         lines.append([str(beam), cell(n, 0), *figures, f"{setting.share('F', beam):.1f} %", found])
@@ -273,7 +272,7 @@ def beams_table(setting):
 def points(name, settings):
     """Return x and the settings' values of a curve, as (x, setting, beam)."""
     if name == "beam":
-        return [(row["beam"], settings[0], row["beam"]) for row in settings[0].records[0]["beams"]]
+        return [(beam, settings[0], beam) for beam in settings[0].beams(not_widened=True)]
     return [(setting.changes[name], setting, None) for setting in settings]
 
 
@@ -303,7 +302,7 @@ def draw_curves(curves, experiments):
                 panel.set_xscale("log")
             if name in ("width", "n_paths"):
                 panel.set_xticks(x, [f"{value:g}" for value in x], minor=False)
-                panel.xaxis.set_minor_formatter("")
+                panel.minorticks_off()
     figure.suptitle("Deep Retrieval (lines) and the scan of the same fit (dashes)", fontsize=10)
     return figure
 
@@ -339,10 +338,11 @@ def time_report(experiments, found, start):
 def draw_time(summary):
     """Bars, what was published hollow."""
     figure, panel = _pyplot().subplots(figsize=(7.5, 3.2), layout="constrained")
+    colours = {"Deep Retrieval": "crimson", "brute force": "0.25"}
     bars = [
-        (f"{name}, {'one call a user' if how == 'one' else 'all in one call'}", values, "crimson", False)
-        for how in ("one", "all")
-        for name, values in ((name, each[how]) for name, each in summary.items())
+        (f"{name}, {words}", each[how], colours.get(name, "0.7"), False)
+        for how, words in (("one", "one call a user"), ("all", "all in one call"))
+        for name, each in summary.items()
     ]
     bars += [
         (f"{name}, Amazon Books ({LABEL})", [value], "0.5", True) for name, value in MILLISECONDS.items()
