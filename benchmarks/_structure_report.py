@@ -116,8 +116,8 @@ def base_line(experiments):
     return (
         f"Base: {written(own)}, other parameters at their defaults; B={experiments.beam}, k={experiments.k}; "
         f"seen items {'kept' if given['repeats'] else 'removed'}. Figures in percent, ± the standard "
-        "deviation over seeds; the scan is that of the same fit. Where a beam leaves a user fewer than k items "
-        "`recommend` widens it fourfold: the narrowest beams are better than they would be without."
+        "deviation over seeds; the scan is that of the same fit. Where a beam leaves a user fewer than k "
+        "items `recommend` widens it fourfold: the narrowest beams are better than they would be without."
     )
 
 
