@@ -120,7 +120,7 @@ def settings(records, methods):
         known = {**defaults.get(record["of"]["method"], {}), "repeats": None}
         given = record["of"]["parameters"]
         own = {n: v for n, v in given.items() if n != "repeats" and (n not in known or known[n] != v)}
-        said[labels[key_of(record)]] = written(own)
+        said[labels[key_of(record)]] = written(own) or "defaults"
     return f"Parameters: {'; '.join(f'{method}: {own}' for method, own in said.items())}."
 
 

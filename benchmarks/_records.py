@@ -163,4 +163,4 @@ def made(rows):
 
 def written(parameters):
     """Parameters as words."""
-    return ", ".join(f"{name}={value}" for name, value in parameters.items()) or "nothing changed"
+    return ", ".join(f"{name}={value}" for name, value in parameters.items())

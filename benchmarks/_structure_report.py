@@ -217,6 +217,16 @@ def _alpha_axis(panel, values):
     panel.set_xlabel("alpha")
 
 
+def _log_axis(panel):
+    """A logarithmic axis with plain numbers at 1, 2 and 5."""
+    from matplotlib.ticker import LogLocator
+
+    panel.set_xscale("log")
+    panel.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    panel.xaxis.set_major_formatter("{x:g}")
+    panel.minorticks_off()
+
+
 def draw_init(settings, experiments):
     """Mean F against candidates, over beams, a line a start and number of rounds."""
     figure, panel = _pyplot().subplots(figsize=(7, 4.4), layout="constrained")
@@ -229,7 +239,8 @@ def draw_init(settings, experiments):
         panel.plot(x, y, "o", linestyle=style, ms=3, color=START_COLOURS[init], label=setting.label)
     scan = float(np.mean([value for setting in settings for value in setting.scan()]))
     panel.axhline(scan, color="black", linewidth=1, label="scans, mean")
-    panel.set(xscale="log", xlabel="candidates a user", ylabel=f"F@{experiments.k}, %")
+    _log_axis(panel)
+    panel.set(xlabel="candidates a user", ylabel=f"F@{experiments.k}, %")
     panel.legend(fontsize=8)
     panel.grid(alpha=0.3)
     return figure
@@ -299,7 +310,7 @@ def draw_curves(curves, experiments):
                 _alpha_axis(panel, x)
                 panel.set_xlabel("alpha" if row == 2 else "")
             elif name != "n_paths":
-                panel.set_xscale("log")
+                _log_axis(panel)
             if name in ("width", "n_paths"):
                 panel.set_xticks(x, [f"{value:g}" for value in x], minor=False)
                 panel.minorticks_off()

@@ -148,7 +148,9 @@ class Measurement:
         for k in data.ks:
             rows.append({"variant": "brute force", **self._judge(scan, k, exclude_seen)})
             rows[-1]["candidates"] = n_scanned
-        beams = [(k, f"at most {n:,}", within(est, history, n)) for k, n in data.budgets if k in data.ks]
+        beams = [
+            (k, f"at most {n:,} candidates", within(est, history, n)) for k, n in data.budgets if k in data.ks
+        ]
         beams += [(k, "beam_size='auto'", "auto") for k in data.ks]
         if self.name in PAPER:
             beams += [(k, f"B={data.beam}", data.beam) for k in data.ks]

@@ -88,7 +88,10 @@ class Experiments:
     def run(self, experiments, seed, records):
         """Fit and measure what is needed and not there, on one draw of held-out users."""
         changes = self.needed(experiments)
-        wanted = [(written(each), self.of(each, seed), partial(self.fit_of, each, seed)) for each in changes]
+        wanted = [
+            (written(each) or "the base", self.of(each, seed), partial(self.fit_of, each, seed))
+            for each in changes
+        ]
         if "time" in experiments:
             wanted.append(("time", self.of({}, seed, "time"), partial(self.time_of, seed)))
         if all(records.has(identity) for _, identity, _ in wanted):

@@ -124,7 +124,7 @@ def test_accuracy_in_both_modes(bench, tmp_path):
     run("accuracy.py", *arguments, "--report")
     assert lines(tmp_path / "a.jsonl") == rows
     table = (tmp_path / "a.md").read_text()
-    for method in ("item neighbours", "two-tower softmax", "DR, brute force", "DR, at most 50"):
+    for method in ("item neighbours", "two-tower softmax", "DR, brute force", "DR, at most 50 candidates"):
         for seen in ("removed", "kept"):
             assert f"| {seen} | {method} | 10 |" in table
     assert (tmp_path / "a.png").stat().st_size > 5000
