@@ -89,7 +89,8 @@ def settings_of(experiments, found, varied):
     settings = [Setting(experiments, found, changes) for changes in varied]
     missing = [setting.changes for setting in settings if not setting.records]
     if missing:
-        print(f"not measured for these seeds and this base: {'; '.join(map(written, missing))}")
+        names = "; ".join(written(changes) or "the base itself" for changes in missing)
+        print(f"not measured for these seeds and this base: {names}")
     return [setting for setting in settings if setting.records]
 
 

@@ -83,8 +83,8 @@ def check_reports(start, names):
 def test_structure_measures_once_and_reports(tmp_path, capsys, bench):
     names, start = ["alpha", "curves", "init"], tmp_path / "s"
     lists = ["--widths", 25, "--paths", 2, 3, "--alphas", 1, "--rounds", 1]
-    arguments = [*names, *QUICK, *SHORT, *lists, "--output", start]
-    run("structure.py", *arguments)
+    arguments = [*QUICK, *SHORT, *lists, "--output", start]
+    run("structure.py", *names, *arguments)
     rows = lines(tmp_path / "s.jsonl")
     # The base is part of every experiment (as width 25, 3 paths, k-means) and is fitted once; beside it there
     # are 2 paths, alpha 1 and the random start.
@@ -95,7 +95,7 @@ def test_structure_measures_once_and_reports(tmp_path, capsys, bench):
         assert 0 < widest["candidates"] <= row["n_scanned"]
         assert 0 <= widest["found@10"] <= 100
     check_reports(start, names)
-    run("structure.py", *arguments)
+    run("structure.py", "alpha", *arguments)
     assert lines(tmp_path / "s.jsonl") == rows
     capsys.readouterr()
     run("structure.py", "depth", *QUICK, "--set", "n_epochs=7", "--report", "--output", start)
