@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 from _published import ACCURACY, LABEL
-from _records import cell, made, markdown, parameters_of, written
+from _records import cell, made, markdown, parameters_of, shares, written
 
 from drlearn import DeepRetrievalRecommender, SoftmaxRecommender
 
@@ -58,7 +58,7 @@ def averaged(records, methods):
         scans = [_scan(record, k) for record, _ in same]
         rows.append({
             "seen": "kept" if kept else "removed", "method": label, "k": k, **values,
-            "share": None if None in scans else 100 * float(np.mean(values["F"]) / np.mean(scans)),
+            "share": None if None in scans else shares(values["F"], scans),
             "candidates": [row["candidates"] for _, row in same if "candidates" in row],
             "fit_seconds": [record["fit_seconds"] for record, _ in same],
             "seeds": [record["of"]["seed"] for record, _ in same],
@@ -92,7 +92,7 @@ def labels_of(records, methods):
 
 def cells(row):
     """A line of the table."""
-    share = "" if row["share"] is None else f"{row['share']:.1f} %"
+    share = "" if row["share"] is None else f"{cell(row['share'], 1)} %"
     candidates = f"{np.mean(row['candidates']):,.0f}" if row["candidates"] else ""
     figures = [cell(row[name]) for name in "PRF"]
     seconds = f"{np.mean(row['fit_seconds']):,.0f}"

@@ -143,6 +143,13 @@ def cell(values, digits=2):
     return mean if len(values) == 1 else f"{mean} ± {np.std(values):,.{digits}f}"
 
 
+def shares(values, wholes):
+    """Percent of one of the other, seed by seed: draws of users differ more than what is compared in each."""
+    return [
+        100 * value / whole if whole else float("nan") for value, whole in zip(values, wholes, strict=True)
+    ]
+
+
 def markdown(heads, rows, n_words):
     """A table, the first `n_words` columns words and the others numbers."""
     rule = ["---"] * n_words + ["--:"] * (len(heads) - n_words)

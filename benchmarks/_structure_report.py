@@ -6,7 +6,7 @@ import json
 
 import numpy as np
 from _published import LABEL, MILLISECONDS
-from _records import cell, key_of, made, markdown, parameters_of, written
+from _records import cell, key_of, made, markdown, parameters_of, shares, written
 
 from drlearn import DeepRetrievalRecommender
 
@@ -44,30 +44,28 @@ class Setting:
         """The same of the scan of each fit."""
         return [record["scan"][f"{name}@{self.k}"] for record in self.records]
 
-    def share(self, name="F", beam=None):
-        """Percent of the scan's, of means over seeds."""
-        return 100 * float(np.mean(self.values(name, beam)) / np.mean(self.scan(name)))
+    def share(self, beam=None):
+        """F in percent of that of the scan of the same fit, as a cell."""
+        return f"{cell(shares(self.values('F', beam), self.scan()), 1)} %"
 
     def facts(self, name):
         return [record[name] for record in self.records]
 
     def within(self):
-        """F of each seed at the widest beam measured with at most ten candidates a result; the beams."""
-        rows = []
-        for record in self.records:
-            some = [r for r in record["beams"] if r["candidates"] <= CANDIDATES_A_RESULT * self.k]
-            rows.append(some[-1] if some else record["beams"][0])
-        return [row[f"F@{self.k}"] for row in rows], [row["beam"] for row in rows]
+        """F at the widest beams measured with at most ten candidates a result, and these, as cells."""
+        most = CANDIDATES_A_RESULT * self.k
+        rows = [[r for r in record["beams"] if r["candidates"] <= most][-1:] for record in self.records]
+        if not all(rows):
+            return ["none", ""]  # some seed's narrowest beam brings more
+        return [cell([row[f"F@{self.k}"] for (row,) in rows]), cell([row["beam"] for (row,) in rows], 0)]
 
     def cells(self):
         """A line of the table."""
         shape = (cell(self.facts("max_path_size"), 0), cell(self.facts("mean_path_size")))
         shape += (cell(self.facts("n_used_paths"), 0), cell(self.values("candidates"), 0))
         figures = [cell(self.values(name)) for name in "PRF"]
-        f, beams = self.within()
-        others = [cell(self.scan()), f"{self.share():.1f} %", cell(f), cell(beams, 0)]
         seconds = f"{np.mean(self.facts('fit_seconds')):,.0f}"
-        return [*shape, *figures, *others, seconds]
+        return [*shape, *figures, cell(self.scan()), self.share(), *self.within(), seconds]
 
     def summary(self):
         """What the table says, for JSON: a list over seeds each."""
@@ -274,7 +272,7 @@ def beams_table(setting):
     for beam in setting.beams():
         figures = [cell(setting.values(name, beam)) for name in "PRF"]
         found, n = f"{np.mean(setting.values('found', beam)):.1f} %", setting.values("candidates", beam)
-        lines.append([str(beam), cell(n, 0), *figures, f"{setting.share('F', beam):.1f} %", found])
+        lines.append([str(beam), cell(n, 0), *figures, setting.share(beam), found])
     scan = [cell(setting.scan(name)) for name in "PRF"]
     lines.append(["scan", f"{np.mean(setting.facts('n_scanned')):,.0f}", *scan, "100.0 %", "100.0 %"])
     heads = ["B", "candidates", "P", "R", "F", "of scan's F", f"of scan's top {setting.k}"]
