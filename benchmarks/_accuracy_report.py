@@ -161,7 +161,8 @@ def draw(summary, path):
         panel.invert_yaxis()
         panel.margins(x=0.14)
         panel.set_title(f"{name}, seen items {mode}", fontsize=9)
-        panel.set_xlabel(f"F@{shortest(summary[name])}, %", fontsize=8)
+        hatched = f"; hatched: {LABEL}" if any(bar.hollow for bar in drawn) else ""
+        panel.set_xlabel(f"F@{shortest(summary[name])}, %{hatched}", fontsize=8)
         panel.tick_params(axis="x", labelsize=8)
         panel.spines[["top", "right"]].set_visible(False)
     figure.savefig(path, dpi=150)
