@@ -81,14 +81,13 @@ def check_reports(start, names):
 
 
 def test_structure_measures_once_and_reports(tmp_path, capsys, bench):
-    names, start = ["alpha", "curves", "init"], tmp_path / "s"
-    lists = ["--widths", 25, "--paths", 2, 3, "--alphas", 1, "--rounds", 1]
-    arguments = [*QUICK, *SHORT, *lists, "--output", start]
+    names, start = ["alpha", "init"], tmp_path / "s"
+    arguments = [*QUICK, *SHORT, "--alphas", 1, "--rounds", 1, "--output", start]
     run("structure.py", *names, *arguments)
     rows = lines(tmp_path / "s.jsonl")
-    # The base is part of every experiment (as width 25, 3 paths, k-means) and is fitted once; beside it there
-    # are 2 paths, alpha 1 and the random start.
-    assert len(rows) == 4
+    # The base is part of both, as the start from k-means too, and is fitted once; beside it there are alpha 1
+    # and the random start.
+    assert len(rows) == 3
     for row in rows:
         assert row["max_path_size"] >= row["mean_path_size"] >= 1
         widest = row["beams"][-1]
@@ -103,12 +102,14 @@ def test_structure_measures_once_and_reports(tmp_path, capsys, bench):
 
 
 @pytest.mark.slow
-def test_structure_of_other_depths_and_its_time(tmp_path, bench):
-    start = tmp_path / "s"
-    run("structure.py", "depth", "time", *QUICK, *SHORT, "--output", start)
+def test_structure_of_other_depths_curves_and_its_time(tmp_path, bench):
+    names, start = ["depth", "curves", "time"], tmp_path / "s"
+    lists = ["--widths", 10, 25, "--paths", 2, 3, "--alphas", 0]
+    run("structure.py", *names, *QUICK, *SHORT, *lists, "--output", start)
     rows = lines(tmp_path / "s.jsonl")
-    assert [row["of"]["what"] for row in rows] == ["fit"] * 4 + ["time"]
-    check_reports(start, ["depth", "time"])
+    # Four depths, the base, width 10, 2 paths and alpha 0; and the base again for its time.
+    assert [row["of"]["what"] for row in rows] == ["fit"] * 8 + ["time"]
+    check_reports(start, names)
     assert "published, not reproduced |  | 0.266 |" in (tmp_path / "s-time.md").read_text()
 
 
