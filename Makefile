@@ -47,9 +47,11 @@ lint: $(INSTALLED)  ## Check the style
 docs: $(INSTALLED)  ## Run the examples in docstrings, README and guide
 	$(BIN)/python -m pytest --doctest-modules --doctest-glob="*.md" drlearn README.md docs
 
-bench: $(INSTALLED)  ## Run the benchmarks (hours; benchmarks/large.py only by hand)
+bench: $(INSTALLED)  ## Run the benchmarks (a day; what was measured is kept; benchmarks/large.py only by hand)
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[bench]"
-	@for name in accuracy retrieval scaling training; do echo "== $$name"; $(BIN)/python benchmarks/$$name.py || exit 1; done
+	$(BIN)/python benchmarks/accuracy.py
+	$(BIN)/python benchmarks/structure.py depth alpha curves init time
+	@for name in retrieval scaling training; do echo "== $$name"; $(BIN)/python benchmarks/$$name.py || exit 1; done
 
 clean:  ## Remove what was built, the virtual environment too
 	rm -rf $(VENV) build dist *.egg-info output .pytest_cache .hypothesis .ruff_cache .coverage htmlcov

@@ -1,210 +1,211 @@
-"""Accuracy of Deep Retrieval beside its own brute force and the yardsticks, on three data sets.
+"""Accuracy of Deep Retrieval beside its own brute force and other methods (the paper's tables 1 and 2).
 
-The paper's protocol: held-out users, the first half of a row is history, the second half truth; seen
-items are left out. For Deep Retrieval the beam is the smallest that brings the stated mean number of
-candidates a user. Needs the `bench` extra and the directory of data in DRLEARN_DATA.
+The paper's protocol: held-out users, the first half of a row is history, the second half truth. Two modes:
+seen items are removed from all lists, or kept, for which drlearn's models are trained with repeats=True.
+ml-20m and amazon-books run with the paper's parameters, users held out and filters, once as drlearn's
+defaults have it and once with the paper's GRU and random first paths; what papers print stands beside them.
 
-    python benchmarks/accuracy.py --data ml-1m amazon-beauty diginetica --seeds 0 1 2
+Every fit is kept as a line of OUTPUT.jsonl as soon as it is measured and not made again, so that a run that
+was stopped goes on, and several processes may share a file. EASE, ALS and BPR run in processes of their own
+(benchmarks/peers/) with the settings of benchmarks/peers/settings.py, or those that `training.py --tune`
+wrote; BPR is shown the held-out histories in training, as it cannot serve users otherwise. Needs the `bench`
+extra. Data are looked for in DRLEARN_DATA; MovieLens and Amazon Books are downloaded where they are missing.
+
+    python benchmarks/accuracy.py --data ml-1m --set ml-1m:n_epochs=10
+    python benchmarks/accuracy.py --data ml-20m amazon-books
+    python benchmarks/accuracy.py --data ml-1m --report
 """
 
 from __future__ import annotations
 
-import argparse
 import json
-import os
-import platform
+import tempfile
 import time
-from datetime import date
+from functools import partial
 from pathlib import Path
 
+import joblib
 import numpy as np
-import pyarrow.parquet as pq
-from scipy import sparse
-from threadpoolctl import threadpool_limits
+from _accuracy_report import report
+from _processes import MOST_ITEMS_SQUARED, run_peer, write_events
+from _protocol import DATA, PAPER, figures, hold_out
+from _records import Records, changes_of, parameters_of, parser_of
+from peers.settings import SETTINGS, STARTS
 
-from drlearn import DeepRetrievalRecommender, Interactions, ItemKNNRecommender, PopularityRecommender
-from drlearn.metrics import f1_at_k, precision_at_k, recall_at_k
-from drlearn.model_selection import holdout_users
+import drlearn
+from drlearn import DeepRetrievalRecommender, PopularityRecommender, SoftmaxRecommender
 
-FILES = {
-    "ml-1m": ("ml-1m.parquet", 10, 600),
-    "amazon-beauty": ("amazon-beauty.parquet", 6, 3000),
-    "diginetica": ("sess-diginetica.parquet", 4, 3000),
+METHODS = {
+    "popularity": "popularity",
+    "neighbours": "item neighbours",
+    "ease": "EASE",
+    "als": "implicit ALS",
+    "bpr": "implicit BPR",
+    "two-tower": "two-tower softmax",
+    "dr": "DR",
+    "dr-paper": "DR, GRU and random start",
 }
-BUDGETS = {"ml-1m": ((10, 50), (10, 100), (100, 1000)), None: ((10, 100), (10, 150), (100, 1000))}
+PEERS = {"ease": "ease.py", "als": "implicit_als.py", "bpr": "implicit_bpr.py"}
 BEAMS = (*range(2, 21), 24, 28, 34, 40, 48, 56, 68, 80, 96, 128, 160, 200, 256, 320, 400, 512)
 
 
-def load(name):
-    """Return a data set as Interactions: positive events only, users with too few left out."""
-    file, min_events, n_test = FILES[name]
-    frame = pq.read_table(Path(os.environ["DRLEARN_DATA"]) / file)
-    if "rating" in frame.column_names:
-        frame = frame.filter(np.asarray(frame["rating"]) >= 4)
-    X = Interactions.from_frame(frame, time="position", weight=None)
-    return X.drop_empty(min_events), n_test
+class Measurement:
+    """All that is measured on one draw of held-out users; the data are read when something is missing."""
+
+    def __init__(self, name, seed, arguments, records):
+        self.name, self.seed, self.arguments, self.records = name, seed, arguments, records
+        self._split = None
+
+    @property
+    def split(self):
+        if self._split is None:
+            self._split = hold_out(self.name, self.seed, self.arguments.sample)
+        return self._split
+
+    def of(self, method, seen, parameters):
+        """What a record is found by."""
+        return {
+            "data": self.name, "seed": self.seed, "sample": self.arguments.sample, "seen": seen,
+            "method": method, "parameters": parameters,
+        }  # fmt: skip
+
+    def measure(self, method):
+        """Fit and judge one method in the modes asked for, where no record is there."""
+        if method in PEERS:
+            return self._measure_peer(method, settings_of(self.name, method, self.arguments))
+        for seen in self.arguments.seen:
+            est = self._estimator(method, seen)
+            run = self._run_structure if method.startswith("dr") else self._run_estimator
+            call = partial(run, est, seen == "removed")
+            self.records.measure(self.of(method, seen, parameters_of(est)), call)
+
+    def _estimator(self, method, seen):
+        if method == "popularity":
+            return PopularityRecommender()
+        if method == "neighbours":
+            settings = settings_of(self.name, method, self.arguments)
+            return getattr(drlearn, settings.pop("class"))(**settings)
+        changes = {"repeats": seen == "kept", **changes_of(self.arguments.set, self.name)}
+        if method == "two-tower":
+            from _two_tower import TwoTower  # late: torch is not needed for a report
+
+            known = SoftmaxRecommender().get_params()
+            est = SoftmaxRecommender(random_state=self.seed)
+            est.set_params(**{name: value for name, value in changes.items() if name in known})
+            return est.set_params(encoder=TwoTower(est.embedding_dim, seed=self.seed))
+        paper = {"encoder": "gru", "init": "random"} if method == "dr-paper" else {}
+        parameters = {**PAPER.get(self.name, {}), **paper, **changes}
+        return DeepRetrievalRecommender(random_state=self.seed, **parameters)
+
+    def _measure_peer(self, method, settings):
+        """Fit once for all modes that are missing; keep a record each."""
+        modes = {seen: self.of(method, seen, settings) for seen in self.arguments.seen}
+        missing = [seen for seen, identity in modes.items() if not self.records.has(identity)]
+        if not missing:
+            return
+        n_items, ks = self.split.train.n_items, DATA[self.name].ks
+        if method == "ease" and n_items > MOST_ITEMS_SQUARED:
+            print(f"{self.name}: EASE is left out, n_items² memory for {n_items:,} items", flush=True)
+            return
+        with tempfile.TemporaryDirectory() as folder:
+            events = Path(folder, "events.npz")
+            write_events(self.split, events)
+            job = {
+                "events": str(events), "settings": settings, "k": max(ks), "seed": self.seed,
+                "threads": self.arguments.threads, "max_seconds": 3600,
+                "exclude_seen": [seen == "removed" for seen in missing],
+            }  # fmt: skip
+            answers, reason = run_peer(PEERS[method], job)
+        for seen, (facts, lists) in zip(missing, answers, strict=False):
+            codes = lists["recommended"]
+            found = np.where(codes >= 0, self.split.train.item_ids[codes], self._nothing)
+            rows = [{"k": k, **figures(self.split.truth, found, k)} for k in ks]
+            self.records.measure(modes[seen], partial(dict, facts, rows=rows))
+        if reason:
+            print(f"{self.name}, seed {self.seed}: {METHODS[method]} {reason}", flush=True)
+            self.records.failed.append({"data": self.name, "seed": self.seed, "method": method})
+
+    @property
+    def _nothing(self):
+        """What pads lists of ids of this data set."""
+        return -1 if np.issubdtype(self.split.train.item_ids.dtype, np.integer) else None
+
+    def _run_estimator(self, est, exclude_seen):
+        seconds = self._fit(est)
+        rows = [self._judge(est, k, exclude_seen) for k in DATA[self.name].ks]
+        return {"fit_seconds": seconds, "rows": rows}
+
+    def _fit(self, est):
+        """Fit and return the seconds it took."""
+        train, started = self.split.train, time.perf_counter()
+        est.fit(train)
+        return time.perf_counter() - started
+
+    def _run_structure(self, est, exclude_seen):
+        """One fit gives the brute force and Deep Retrieval within budgets, by itself and at the paper's B."""
+        seconds, data, history = self._fit(est), DATA[self.name], self.split.history
+        rows, scan, n_scanned = [], est.brute_force(), int((est.item_counts_ > 0).sum())
+        for k in data.ks:
+            rows.append({"variant": "brute force", **self._judge(scan, k, exclude_seen)})
+            rows[-1]["candidates"] = n_scanned
+        beams = [
+            (k, f"at most {n:,} candidates", within(est, history, n)) for k, n in data.budgets if k in data.ks
+        ]
+        beams += [(k, "beam_size='auto'", "auto") for k in data.ks]
+        if self.name in PAPER:
+            beams += [(k, f"B={data.beam}", data.beam) for k in data.ks]
+        for k, variant, beam in beams:
+            judged = self._judge(est, k, exclude_seen, beam_size=beam)
+            n = float(est.count_candidates(history, k=k, beam_size=beam).mean())
+            rows.append({"variant": variant, "beam": beam, "candidates": n, **judged})
+        return {"fit_seconds": seconds, "alpha": est.alpha_, "history": est.history_, "rows": rows}
+
+    def _judge(self, est, k, exclude_seen, **options):
+        found = est.recommend(self.split.history, k=k, exclude_seen=exclude_seen, **options)
+        return {"k": k, **figures(self.split.truth, found, k)}
 
 
-class ALS:
-    """implicit's alternating least squares as a peer, folding unseen users in."""
-
-    def __init__(self, factors=128, seed=0):
-        self._factors, self._seed = factors, seed
-
-    def fit(self, X):
-        from implicit.cpu.als import AlternatingLeastSquares
-
-        with threadpool_limits(1, user_api="blas"):  # as implicit's documentation asks
-            self._model = AlternatingLeastSquares(
-                factors=self._factors, iterations=15, random_state=self._seed
-            )
-            self._model.fit(sparse.csr_matrix(X.to_csr()), show_progress=False)
-        self._item_ids = X.item_ids
-        return self
-
-    def recommend(self, X, k):
-        matrix = sparse.csr_matrix(X.to_csr())
-        with threadpool_limits(1, user_api="blas"):
-            found, scores = self._model.recommend(
-                np.arange(len(X)), matrix, N=k, recalculate_user=True, filter_already_liked_items=True
-            )
-        return np.where(np.isfinite(scores), self._item_ids[found], -1)
-
-
-def figures(truth, recommended, k):
-    """P, R and F at k in percent."""
-    metrics = {"P": precision_at_k, "R": recall_at_k, "F": f1_at_k}
-    return {f"{name}@{k}": 100 * metric(truth, recommended, k) for name, metric in metrics.items()}
-
-
-def within_budget(est, history, k, budget):
-    """The largest tried beam whose mean number of candidates stays within a budget, and that number."""
-    best = (1, est.count_candidates(history, beam_size=1).mean())
+def within(est, history, budget):
+    """The widest beam of `BEAMS` whose mean number of candidates stays within a budget; 1 where none does."""
+    best = 1
     for beam in BEAMS:
-        n = est.count_candidates(history, beam_size=beam).mean()
-        if n > budget:
+        if est.count_candidates(history, beam_size=beam).mean() > budget:
             break
-        best = beam, n
+        best = beam
     return best
 
 
-def run(name, seed, parameters):
-    """Fit and measure everything on one split; return rows."""
-    X, n_test = load(name)
-    train, _, test = holdout_users(X, n_validation=0, n_test=n_test, random_state=seed)
-    history, truth = test.split(0.5)
-    rows = []
-
-    def add(method, k, recommended, **extra):
-        rows.append(
-            {"data": name, "seed": seed, "method": method, "k": k, **extra, **figures(truth, recommended, k)}
-        )
-
-    for method, est in (
-        ("popularity", PopularityRecommender()),
-        ("item neighbours", ItemKNNRecommender()),
-        ("implicit ALS 128", ALS(seed=seed)),
-    ):
-        started = time.perf_counter()
-        est.fit(train)
-        seconds = time.perf_counter() - started
-        for k in (10, 100):
-            add(method, k, est.recommend(history, k=k), fit_seconds=seconds)
-    est = DeepRetrievalRecommender(random_state=seed, **parameters)
-    started = time.perf_counter()
-    est.fit(train)
-    seconds = time.perf_counter() - started
-    scan = est.brute_force()
-    for k in (10, 100):
-        add(
-            "brute force",
-            k,
-            scan.recommend(history, k=k),
-            fit_seconds=seconds,
-            candidates=int((est.item_counts_ > 0).sum()),
-        )
-    for k, budget in BUDGETS.get(name, BUDGETS[None]):
-        beam, n = within_budget(est, history, k, budget)
-        add(
-            f"DR, at most {budget}",
-            k,
-            est.recommend(history, k=k, beam_size=beam),
-            beam=beam,
-            candidates=n,
-            fit_seconds=seconds,
-        )
-    for k in (10, 100):
-        n = est.count_candidates(history, k=k).mean()
-        add("DR, beam_size='auto'", k, est.recommend(history, k=k), candidates=n, fit_seconds=seconds)
-    return rows, est.history_
+def settings_of(name, method, arguments):
+    """Tuned settings: of ``--settings``, of benchmarks/peers/settings.py, or a search's start."""
+    given = json.loads(arguments.settings.read_text()) if arguments.settings else {}
+    tuned = given.get(name, {}) or SETTINGS.get(name, {})
+    return dict(tuned.get(method, [STARTS[method]])[0])
 
 
-def table(rows):
-    """Markdown of means and deviations over seeds, DR's F beside its brute force's."""
-    lines = [
-        "| data | method | k | P | R | F | share of brute force's F | mean candidates | fit, s |",
-        "|---|---|--:|--:|--:|--:|--:|--:|--:|",
-    ]
-    keys = list(dict.fromkeys((r["data"], r["k"], r["method"]) for r in rows))
-    for data, k, method in sorted(keys, key=lambda key: (key[0], key[1])):
-        mine = [r for r in rows if (r["data"], r["k"], r["method"]) == (data, k, method)]
-        scans = {r["seed"]: r for r in rows if (r["data"], r["k"], r["method"]) == (data, k, "brute force")}
-
-        def cell(values):
-            return f"{np.mean(values):.2f} ± {np.std(values):.2f}"
-
-        share = np.mean([r[f"F@{k}"] for r in mine]) / np.mean([scans[r["seed"]][f"F@{k}"] for r in mine])
-        candidates = f"{np.mean([r['candidates'] for r in mine]):.0f}" if "candidates" in mine[0] else ""
-        cells = [cell([r[f"{m}@{k}"] for r in mine]) for m in "PRF"]
-        seconds = f"{np.mean([r['fit_seconds'] for r in mine]):.0f}"
-        shown = f"{100 * share:.1f} %" if method.startswith(("DR", "brute")) else ""
-        lines.append(
-            f"| {data} | {method} | {k} | {' | '.join(cells)} | {shown} | {candidates} | {seconds} |"
-        )
-    return "\n".join(lines)
-
-
-def cpu_name():
-    """Return what the machine says it is."""
-    info = Path("/proc/cpuinfo")
-    names = (
-        [line.split(":")[1].strip() for line in info.read_text().splitlines() if "model name" in line]
-        if info.exists()
-        else []
-    )
-    return names[0] if names else platform.processor() or platform.machine()
-
-
-def machine():
-    """Return what figures were made on: processor, cores and Python."""
-    return f"{cpu_name()}, {os.cpu_count()} cores, Python {platform.python_version()}"
+def methods_of(name, arguments):
+    """As asked for; by default all, the paper's variant on the paper's data sets alone."""
+    return arguments.methods or [m for m in METHODS if m != "dr-paper" or name in PAPER]
 
 
 def main():
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--data", nargs="+", default=list(FILES), choices=list(FILES))
-    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
-    parser.add_argument(
-        "--set", nargs="*", default=[], metavar="NAME=VALUE", help="parameters of the estimator"
-    )
-    parser.add_argument("--output", type=Path, default=Path("output/accuracy"))
+    parser = parser_of(__doc__)
+    add = parser.add_argument
+    add("--data", nargs="+", default=["ml-1m", "amazon-beauty", "diginetica"], choices=list(DATA))
+    add("--seen", nargs="+", default=["removed", "kept"], choices=["removed", "kept"], help="seen items")
+    add("--methods", nargs="+", choices=list(METHODS), help="all; dr-paper on the paper's data alone")
+    add("--settings", type=Path, help="file of tuned settings, as training.py --tune writes it")
+    add("--threads", type=int, default=joblib.cpu_count(), help="of EASE, ALS and BPR")
+    add("--output", type=Path, default=Path("output/accuracy"), help="start of the files' names")
     arguments = parser.parse_args()
-    parameters = {name: json.loads(value) for name, value in (pair.split("=", 1) for pair in arguments.set)}
-    rows, histories = [], {}
-    for name in arguments.data:
+    records = Records(arguments.output.with_suffix(".jsonl"))
+    for name in arguments.data if not arguments.report else ():
         for seed in arguments.seeds:
-            more, histories[f"{name}/{seed}"] = run(name, seed, parameters)
-            rows += more
-            print(table(more), flush=True)
-    arguments.output.parent.mkdir(parents=True, exist_ok=True)
-    facts = {"date": date.today().isoformat(), "machine": machine(), "parameters": parameters}
-    arguments.output.with_suffix(".json").write_text(
-        json.dumps({**facts, "rows": rows, "histories": histories}, indent=1)
-    )
-    arguments.output.with_suffix(".md").write_text(f"{facts['date']}, {facts['machine']}\n\n{table(rows)}\n")
-    print(table(rows))
+            measurement = Measurement(name, seed, arguments, records)
+            for method in methods_of(name, arguments):
+                with records.attempt({"data": name, "seed": seed, "method": method}):
+                    measurement.measure(method)
+    report(records.rows(), METHODS, arguments)
+    records.end()
 
 
 if __name__ == "__main__":

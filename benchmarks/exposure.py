@@ -16,11 +16,10 @@ from datetime import date
 from pathlib import Path
 
 import numpy as np
-from accuracy import FILES, load, machine
+from _protocol import DATA, hold_out, machine
 
 from drlearn import DeepRetrievalRecommender, PopularityRecommender
 from drlearn.metrics import f1_at_k
-from drlearn.model_selection import holdout_users
 
 K = 10
 
@@ -49,10 +48,8 @@ def shares(ids, decile, vocabulary):
 
 
 def exposure(name, seed, settings):
-    X, n_test = load(name)
-    train, _, test = holdout_users(X, n_validation=0, n_test=n_test, random_state=seed)
+    train, history, truth = hold_out(name, seed)
     est = DeepRetrievalRecommender(random_state=seed, **settings).fit(train)
-    history, truth = test.split(0.5)
     order, vocabulary = np.argsort(-est.item_counts_, kind="stable"), est._fit_X.item_vocabulary
     order = order[est.item_counts_[order] > 0]
     decile = np.zeros(est.n_items_, np.int64)
@@ -69,7 +66,7 @@ def exposure(name, seed, settings):
         "training": shares(list(train), decile, vocabulary),
     }
     return {
-        "data": name, "items": len(order), "users": len(test), "percent by decile": rows,
+        "data": name, "items": len(order), "users": len(history), "percent by decile": rows,
         "F@10": {method: 100 * f1_at_k(truth, ids, K) for method, ids in lists.items()},
         "distinct items": {method: len(np.unique(ids)) for method, ids in lists.items()},
     }  # fmt: skip
@@ -77,7 +74,7 @@ def exposure(name, seed, settings):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--data", nargs="+", choices=FILES, default=["ml-1m", "amazon-beauty"])
+    parser.add_argument("--data", nargs="+", choices=list(DATA), default=["ml-1m", "amazon-beauty"])
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument(
         "--set", nargs="*", default=[], metavar="NAME=VALUE", help="parameters of the estimator"

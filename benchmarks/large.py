@@ -20,7 +20,7 @@ from datetime import date
 from pathlib import Path
 from unittest.mock import patch
 
-from accuracy import machine
+from _protocol import machine
 from peers.job import peak_mib
 
 from drlearn import DeepRetrievalRecommender

@@ -28,8 +28,8 @@ from pathlib import Path
 import joblib
 import numpy as np
 from _methods import METHODS, NumpyScan, Problem, threads
+from _protocol import machine
 from _report import figure, ratios, table
-from accuracy import machine
 
 from drlearn import DeepRetrievalRecommender, __version__
 from drlearn.datasets import make_interactions

@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from accuracy import machine
+from _protocol import machine
 
 from drlearn import SoftmaxRecommender
 from drlearn._runtime import effective_n_threads

@@ -22,7 +22,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
-from accuracy import machine
+from _protocol import machine
 
 from drlearn import DeepRetrievalRecommender, Interactions, PopularityRecommender
 from drlearn.metrics import f1_at_k

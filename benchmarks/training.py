@@ -16,17 +16,15 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import subprocess
 import sys
 import tempfile
 from datetime import date
 from pathlib import Path
 
 import numpy as np
-from accuracy import FILES, figures, load, machine
+from _processes import MOST_ITEMS_SQUARED, run_peer, write_events
+from _protocol import figures, hold_out, machine
 from peers.settings import GRIDS, SETTINGS, STARTS
-
-from drlearn.model_selection import holdout_users
 
 FIGURES = {"ml-1m": ("F", 10), "amazon-beauty": ("R", 100), "diginetica": ("R", 100)}
 METHODS = {
@@ -41,8 +39,6 @@ METHODS = {
     "gru4rec": ("RecBole GRU4Rec", "recbole_gru4rec.py"),
 }
 OURS = ("softmax", "dr")
-MOST_ITEMS_SQUARED = 10_000
-THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 
 # ------------------------------------------------------------------ splits and processes
@@ -52,22 +48,11 @@ class Split:
     """Users to train on and users to judge by, with their events where the processes find them."""
 
     def __init__(self, name, seed, folder, sample=1.0, validation=False):
-        X, n_judged = load(name)
-        if sample < 1:
-            rows = np.random.default_rng(0).permutation(len(X))[: int(sample * len(X))]
-            X, n_judged = X[np.sort(rows)], max(1, int(sample * n_judged))
-        train, others, test = holdout_users(
-            X, n_validation=n_judged if validation else 0, n_test=n_judged, random_state=seed
-        )
-        history, self.truth = (others if validation else test).split(0.5)
-        self.name, self.seed, self.item_ids, self.n_items = name, seed, X.item_ids, X.n_items
+        parts = hold_out(name, seed, sample, validation)
+        self.truth, self.name, self.seed = parts.truth, name, seed
+        self.item_ids, self.n_items = parts.train.item_ids, parts.train.n_items
         self.events = Path(folder) / f"{name}-{seed}.npz"
-        arrays = {
-            f"{part}_{array}": getattr(rows, array)
-            for part, rows in (("train", train), ("history", history))
-            for array in ("indptr", "items")
-        }
-        np.savez(self.events, n_items=X.n_items, **arrays)
+        write_events(parts, self.events)
 
     def figure(self, codes):
         """The data set's figure, in percent, of lists of item codes."""
@@ -87,42 +72,18 @@ def measure(split, method, settings, arguments):
     python = pythons.get(method, sys.executable)
     if python is None:
         return [{**row, "reason": "left out: no Python of its environment given"}]
-    with tempfile.TemporaryDirectory() as folder:
-        job = {"events": str(split.events), "settings": settings, "k": FIGURES[split.name][1]}
-        job |= {"seed": split.seed, "threads": arguments.threads, "max_seconds": arguments.max_seconds}
-        Path(folder, "job.json").write_text(json.dumps(job))
-        reason = run_process([python, Path(__file__).parent / "peers" / script, folder], arguments)
-        rows = [{**row, **answer} for answer in answers(folder, split)]
+    job = {"events": str(split.events), "settings": settings, "k": FIGURES[split.name][1]}
+    job |= {"seed": split.seed, "threads": arguments.threads, "max_seconds": arguments.max_seconds}
+    answers, reason = run_peer(script, job, python)
+    rows = [
+        {**row, **facts, **{_named(key): split.figure(codes) for key, codes in lists.items()}}
+        for facts, lists in answers
+    ]
     return rows + ([{**row, "reason": reason}] if reason else [])
 
 
-def run_process(command, arguments):
-    """Run to the end, quietly; return what went wrong, if anything."""
-    threads = dict.fromkeys(THREADS, str(arguments.threads))
-    limit = 3 * arguments.max_seconds + 600  # for what hangs: evaluations take their time too
-    try:
-        done = subprocess.run(
-            command, env={**os.environ, **threads}, capture_output=True, text=True, timeout=limit
-        )
-    except subprocess.TimeoutExpired:
-        return f"stopped after {limit:.0f} s in all"
-    except OSError as error:
-        return f"did not start: {error}"
-    if done.returncode:
-        print(done.stderr[-4000:], file=sys.stderr)
-        last = (done.stderr.strip().splitlines() or ["no message, perhaps out of memory"])[-1]
-        return f"failed ({done.returncode}): {last[:200]}"
-    return None
-
-
-def answers(folder, split):
-    """Read what a process left, with the figures of its lists."""
-    file = Path(folder, "answers.jsonl")
-    for line in file.read_text().splitlines() if file.exists() else ():
-        answer = json.loads(line)
-        with np.load(Path(folder, answer.pop("lists"))) as lists:
-            found = {"figure" if key == "recommended" else key: split.figure(lists[key]) for key in lists}
-        yield {**answer, **found}
+def _named(key):
+    return "figure" if key == "recommended" else key
 
 
 # ------------------------------------------------------------------ tuning
@@ -316,7 +277,7 @@ def parse():
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add = parser.add_argument
-    add("--data", nargs="+", default=list(FILES), choices=list(FILES))
+    add("--data", nargs="+", default=list(FIGURES), choices=list(FIGURES))
     add("--methods", nargs="+", default=list(METHODS), choices=list(METHODS))
     add("--seeds", nargs="+", type=int, default=[0])
     add("--set", nargs="*", default=[], metavar="[DATA:]NAME=VALUE", help="parameters of Deep Retrieval")

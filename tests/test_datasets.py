@@ -200,6 +200,38 @@ def test_environment_goes_before_data_home_and_originals_before_copies(home, mon
     check_small(local("20m", home / "cache"))
 
 
+def test_the_papers_filters(home):
+    # User 1 has one rating of 4 or more, user 2 has two, user 3 has three ratings and none of them.
+    ratings = [(1, 3, 4.0, 1), (1, 7, 3.5, 2), (2, 7, 4.5, 1), (2, 3, 4.0, 2), (2, 9, 1.0, 3)]
+    write(home / "ml-25m", csv_files([*ratings, *((3, film, 2.0, film) for film in FILMS)]))
+
+    def filtered(**filters):
+        X = fetch_movielens("25m", data_home=home, download_if_missing=False, **filters).interactions
+        return {user: X[row].tolist() for row, user in enumerate(X.user_ids.tolist())}, X.item_ids.tolist()
+
+    assert filtered(min_rating=4) == ({1: [3], 2: [7, 3]}, [3, 7])
+    assert filtered(min_user_events=3) == ({2: [7, 3, 9], 3: [3, 7, 9]}, [3, 7, 9])
+    assert filtered(min_rating=4, min_user_events=2) == ({2: [7, 3]}, [3, 7])
+    with pytest.raises(ValueError, match="min_rating=5 and min_user_events=1 leave no rating"):
+        filtered(min_rating=5)
+    for bad, name in [({"min_rating": "4"}, "min_rating"), ({"min_user_events": 0}, "min_user_events")]:
+        with pytest.raises(ValueError, match=f"{name} must be"):
+            filtered(**bad)
+
+
+def test_a_cut_down_20m_warns_of_its_counts(home, monkeypatch):
+    ratings = [(user, film, 4.0, time) for user in (1, 2) for time, film in enumerate(range(10 + user))]
+    write(home / "ml-20m", csv_files(ratings))
+    both = "2 users, 12 items and 23 events are left, where .* 129,797 users, 20,709 items and 9,939,873"
+    with pytest.warns(UserWarning, match=both):
+        X = fetch_movielens("20m", min_rating=4, min_user_events=10, data_home=home).interactions
+    assert X.lengths.tolist() == [11, 12]
+    # Nothing is published of another filter, and nothing is said of the counts that are.
+    fetch_movielens("20m", min_rating=4, min_user_events=11, data_home=home)
+    monkeypatch.setitem(_movielens.PUBLISHED, ("20m", 4, 10), (2, 12, 23))
+    fetch_movielens("20m", min_rating=4, min_user_events=10, data_home=home)
+
+
 def test_zip_without_the_files(home):
     write_zip(home / "ml-20m.zip", "ml-20m", {})
     with pytest.raises(OSError, match=r"holds no ratings\.csv"):
@@ -328,6 +360,17 @@ def test_amazon_books(home):
     assert filtered.item_ids.tolist() == ["001", "002", "003"]
     with pytest.raises(ValueError, match="min_user_events=10 leaves no user"):
         fetch_amazon_books(data_home=home)
+
+
+def test_cut_down_amazon_books_warn_of_their_counts(home, monkeypatch):
+    lines = [f"{user},{item:03},5.0,{item}" for user in "AB" for item in range(10)]
+    (home / "ratings_Books.csv").write_text("\n".join([*lines, "C,001,5.0,1", ""]))
+    both = r"2 users, 10 items and 20 events are left, where .* 294,739 users, 1,477,922 items and 8,654,619"
+    with pytest.warns(UserWarning, match=both):
+        X = fetch_amazon_books(data_home=home).interactions
+    assert X.user_ids.tolist() == ["A", "B"]
+    monkeypatch.setattr(_amazon, "PUBLISHED", (2, 10, 20))
+    fetch_amazon_books(data_home=home)
 
 
 def test_amazon_books_errors(home):

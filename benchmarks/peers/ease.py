@@ -19,9 +19,9 @@ def main():
         weights = inverse / -np.diag(inverse)
         np.fill_diagonal(weights, 0)
     starts = range(0, history.shape[0], _ROWS)
-    job.leave(
-        np.concatenate([job.best_unseen(history[start : start + _ROWS] @ weights, start) for start in starts])
-    )
+    for mode in job.modes:
+        lists = [job.best(history[start : start + _ROWS] @ weights, start, mode) for start in starts]
+        job.leave(np.concatenate(lists), exclude_seen=mode)
 
 
 if __name__ == "__main__":

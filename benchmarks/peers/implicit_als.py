@@ -12,11 +12,15 @@ def main():
     job = Job.from_arguments()
     model = AlternatingLeastSquares(num_threads=job.threads, random_state=job.seed, **job.settings)
     train, history = job.matrix(job.train), job.matrix(job.history)
+    users = np.arange(history.shape[0])
     with threadpool_limits(1, user_api="blas"):  # as implicit asks: its own threads call BLAS
         with job.fitting():
             model.fit(train, show_progress=False)
-        found, scores = model.recommend(np.arange(history.shape[0]), history, N=job.k, recalculate_user=True)
-    job.leave(np.where(np.isfinite(scores), found, -1))
+        for mode in job.modes:
+            found, scores = model.recommend(
+                users, history, N=job.k, recalculate_user=True, filter_already_liked_items=mode
+            )
+            job.leave(np.where(np.isfinite(scores), found, -1), exclude_seen=mode)
 
 
 if __name__ == "__main__":

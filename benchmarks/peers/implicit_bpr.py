@@ -18,8 +18,9 @@ def main():
     with job.fitting():
         model.fit(rows, show_progress=False)
     users = np.arange(rows.shape[0] - history.shape[0], rows.shape[0])
-    found, scores = model.recommend(users, history, N=job.k)
-    job.leave(np.where(np.isfinite(scores), found, -1))
+    for mode in job.modes:
+        found, scores = model.recommend(users, history, N=job.k, filter_already_liked_items=mode)
+        job.leave(np.where(np.isfinite(scores), found, -1), exclude_seen=mode)
 
 
 if __name__ == "__main__":

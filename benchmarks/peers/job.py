@@ -28,6 +28,7 @@ class Job:
         facts = json.loads((self._folder / "job.json").read_text())
         self.settings, self.seed, self.threads = facts["settings"], facts["seed"], facts["threads"]
         self.k, self.max_seconds = facts["k"], facts["max_seconds"]
+        self.modes = facts.get("exclude_seen", [True])  # each in turn, of one fit
         with np.load(facts["events"]) as events:
             self.n_items = int(events["n_items"])
             self.train = events["train_indptr"], events["train_items"]
@@ -74,10 +75,10 @@ class Job:
             rows[-1].sum_duplicates()
         return sparse.vstack(rows, format="csr")
 
-    def best_unseen(self, scores, start=0):
-        """The k best items by scores, for the histories from row `start` on; seen items are left out."""
+    def best(self, scores, start=0, exclude_seen=True):
+        """The k best items by scores, for the histories from row `start` on."""
         indptr, items = self.history
-        for row, values in enumerate(scores):
+        for row, values in enumerate(scores if exclude_seen else ()):
             values[items[indptr[start + row] : indptr[start + row + 1]]] = -np.inf
         k = min(self.k, self.n_items)
         top = np.argpartition(-scores, k - 1, axis=1)[:, :k]

@@ -77,7 +77,7 @@ def recommend(model, job, codes, longest):
         with torch.no_grad():
             scores = model.full_sort_predict(Interaction({"item_id_list": padded, "item_length": lengths}))
         ours = np.where(codes > 0, scores.numpy()[:, codes], -np.inf)
-        lists.append(job.best_unseen(ours, start))
+        lists.append(job.best(ours, start))
     return np.concatenate(lists)
 
 

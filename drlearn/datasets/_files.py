@@ -6,8 +6,11 @@ import io
 import os
 import re
 import urllib.request
+import warnings
 import zipfile
+from numbers import Integral
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pooch
@@ -99,6 +102,38 @@ def has_member(source: Path, member: str) -> bool:
         return (source / member).exists()
     with zipfile.ZipFile(source) as archive:
         return any(name.rpartition("/")[2] == member for name in archive.namelist())
+
+
+class Counts(NamedTuple):
+    """What a paper says that its filters leave of a data set."""
+
+    n_users: int
+    n_items: int
+    n_events: int
+
+
+def check_min_user_events(value) -> None:
+    """Raise unless it is a positive integer."""
+    if isinstance(value, bool) or not isinstance(value, Integral) or value < 1:
+        raise ValueError(f"min_user_events must be a positive integer; got {value!r}.")
+
+
+def of_active_users(users: np.ndarray, min_user_events: int) -> np.ndarray:
+    """Mask of the events whose user has at least so many of them."""
+    _, codes, counts = np.unique(users, return_inverse=True, return_counts=True)
+    return (counts >= min_user_events)[codes]
+
+
+def warn_unless_published(what: str, X: Interactions, published: Counts) -> None:
+    """Warn where a data set is not, by its counts, the one that figures were published for."""
+    found = Counts(X.n_users, X.n_items, X.n_events)
+    if found != published:
+        said = ["{:,} users, {:,} items and {:,} events".format(*counts) for counts in (found, published)]
+        warnings.warn(
+            f"{what}: {said[0]} are left, where the papers count {said[1]}. Figures will not compare with "
+            "theirs: the file is cut short, or of another release.",
+            stacklevel=3,
+        )
 
 
 def read_parquet(path: Path) -> dict[str, np.ndarray]:
