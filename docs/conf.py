@@ -48,7 +48,6 @@ sphinx_gallery_conf = {
     "within_subsection_order": "gallery.Story",
     "doc_module": ("drlearn",),
     "backreferences_dir": "generated/backreferences",
-    "abort_on_example_error": True,
     "reset_argv": "gallery.arguments",
     "download_all_examples": False,
     "show_signature": False,
