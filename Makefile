@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 INTERPRETABLE := $(wildcard $(addprefix tests/test_,$(addsuffix .py,\
 	paths windows exponential selection beam scores assignment initialization rerank)))
-SPHINX := PYTHONPATH=docs $(BIN)/python -m sphinx -W --keep-going -n -d output/doctrees
+SPHINX := PYTHONPATH=docs $(BIN)/python -m sphinx -j 2 -W --keep-going -n -d output/doctrees
 COMPILED := $(INTERPRETABLE) $(wildcard $(addprefix tests/test_,$(addsuffix .py,recurrence encoder properties)))
 
 .PHONY: help setup demo test test-interpreted test-bounds smoke lint doctest docs linkcheck bench clean

@@ -48,6 +48,7 @@ sphinx_gallery_conf = {
     "within_subsection_order": "gallery.Story",
     "doc_module": ("drlearn",),
     "backreferences_dir": "generated/backreferences",
+    "parallel": True,
     "reset_argv": "gallery.arguments",
     "download_all_examples": False,
     "show_signature": False,

@@ -251,7 +251,7 @@ class Vocabulary:
 
         Examples
         --------
-        >>> Vocabulary([30, 10]).encode([[10, 30], [7, 10]])
+        >>> Vocabulary([30, 10]).encode(np.array([[10, 30], [7, 10]]))
         array([[ 1,  0],
                [-1,  1]], dtype=int32)
         """

@@ -19,10 +19,10 @@ from drlearn.datasets import make_interactions
 from drlearn.metrics import make_scorer
 from drlearn.preprocessing import KCore
 
-X = make_interactions(n_users=300, n_items=200, random_state=0)
+X = make_interactions(n_users=200, n_items=150, random_state=0)
 pipeline = Pipeline([
     ("core", KCore(min_user_events=3, min_item_events=3)),
-    ("recommender", DeepRetrievalRecommender(n_epochs=3, max_iter=1, random_state=0)),
+    ("recommender", DeepRetrievalRecommender(n_epochs=2, max_iter=1, random_state=0)),
 ])  # fmt: skip
 
 # %%
