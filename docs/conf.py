@@ -77,4 +77,4 @@ html_theme_options = {
     "pygments_light_style": "tango",
     "pygments_dark_style": "github-dark",
 }
-html_sidebars = {"changelog": [], "faq": []}
+html_sidebars = {"start": []}  # nothing is below it
