@@ -31,6 +31,7 @@ myst_update_mathjax = False
 
 # -- the reference, from docstrings
 
+toc_object_entries_show_parents = "hide"
 autodoc_typehints = "none"
 autodoc_default_options = {"member-order": "bysource"}
 autosummary_generate = True
