@@ -9,9 +9,10 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 INTERPRETABLE := $(wildcard $(addprefix tests/test_,$(addsuffix .py,\
 	paths windows exponential selection beam scores assignment initialization rerank)))
+SPHINX := PYTHONPATH=docs $(BIN)/python -m sphinx -j 2 -W --keep-going -n -d output/doctrees
 COMPILED := $(INTERPRETABLE) $(wildcard $(addprefix tests/test_,$(addsuffix .py,recurrence encoder properties)))
 
-.PHONY: help setup demo test test-interpreted test-bounds smoke lint docs bench clean
+.PHONY: help setup demo test test-interpreted test-bounds smoke lint doctest docs linkcheck bench clean
 .DEFAULT_GOAL := help
 
 help:  ## Show this list
@@ -44,8 +45,16 @@ smoke: $(INSTALLED)  ## Check that costs grow as they should (ratios, half a min
 lint: $(INSTALLED)  ## Check the style
 	$(BIN)/ruff check .
 
-docs: $(INSTALLED)  ## Run the examples in docstrings, README and guide
-	$(BIN)/python -m pytest --doctest-modules --doctest-glob="*.md" drlearn README.md docs
+doctest: $(INSTALLED)  ## Run the examples in docstrings, README and the pages of the documentation
+	$(BIN)/python -m pytest --doctest-modules --doctest-glob="*.md" drlearn README.md $(wildcard docs/*.md)
+
+docs: $(INSTALLED)  ## Build the site, output/docs/index.html; a warning is an error
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[docs]"
+	$(SPHINX) -b html docs output/docs
+
+linkcheck: $(INSTALLED)  ## Build the site and look up its links, those to other sites too
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[docs]"
+	$(SPHINX) -b linkcheck docs output/linkcheck
 
 bench: $(INSTALLED)  ## Run the benchmarks (a day; what was measured is kept; benchmarks/large.py only by hand)
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[bench]"
@@ -54,5 +63,5 @@ bench: $(INSTALLED)  ## Run the benchmarks (a day; what was measured is kept; be
 	@for name in retrieval scaling training; do echo "== $$name"; $(BIN)/python benchmarks/$$name.py || exit 1; done
 
 clean:  ## Remove what was built, the virtual environment too
-	rm -rf $(VENV) build dist *.egg-info output .pytest_cache .hypothesis .ruff_cache .coverage htmlcov
+	rm -rf $(VENV) build dist *.egg-info output examples/output docs/auto_examples docs/generated .pytest_cache .hypothesis .ruff_cache .coverage htmlcov
 	find drlearn tests examples benchmarks -name __pycache__ -type d -exec rm -rf {} +

@@ -28,7 +28,7 @@ from drlearn.datasets import make_interactions
 from drlearn.metrics import recall_at_k
 from drlearn.model_selection import holdout_users
 from drlearn.recommenders import _diagnostics
-from drlearn.recommenders._base import seen_items
+from drlearn.recommenders._lists import seen_items
 from drlearn.structure import assignment, encoding, initialization, scores, training
 
 STAGES = (

@@ -178,3 +178,36 @@ def check_weights(weights: Any, n_events: int) -> np.ndarray | None:
 def listed(ids: Sequence, n: int) -> str:
     """Return up to `n` ids for a message."""
     return ", ".join(map(repr, ids[:n])) + (", ..." if len(ids) > n else "")
+
+
+def check_positive(value: Any, name: str) -> int:
+    """Return a positive integer."""
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
+        raise ValueError(f"{name} must be a positive integer, got {value!r}")
+    return int(value)
+
+
+def is_full(key: Any) -> bool:
+    """Whether an index is the slice of everything."""
+    return isinstance(key, slice) and key == slice(None)
+
+
+def row_numbers(key: Any, n_rows: int) -> np.ndarray:
+    """Return row numbers of a slice, a boolean mask or an array of integers."""
+    if isinstance(key, slice):
+        return np.arange(*key.indices(n_rows))
+    rows = np.asarray(key)
+    if rows.size == 0 and rows.dtype != bool:
+        rows = rows.astype(np.int64)
+    if rows.ndim != 1 or rows.dtype.kind not in "biu":
+        raise IndexError(
+            f"rows must be an integer, a slice, or a 1-D array of integers or booleans, got {key!r}"
+        )
+    if rows.dtype == bool:
+        if len(rows) != n_rows:
+            raise IndexError(f"the boolean mask has {len(rows)} entries, but there are {n_rows} rows")
+        return np.flatnonzero(rows)
+    if rows.size and not (-n_rows <= rows.min() and rows.max() < n_rows):
+        raise IndexError(f"row numbers {rows.min()}..{rows.max()} are out of range for {n_rows} rows")
+    rows = rows.astype(np.int64)
+    return np.where(rows < 0, rows + n_rows, rows)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from drlearn._readers import check_instant, listed
+from drlearn._readers import check_instant, check_positive, is_full, listed, row_numbers
 from drlearn._vocabulary import Vocabulary, as_ids
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ class RaggedRows:
 
     def __getitem__(self, key: Any) -> Any:
         if isinstance(key, tuple):  # scikit-learn asks for X[rows, ...]
-            if len(key) != 2 or not (key[1] is Ellipsis or _is_full(key[1])):
+            if len(key) != 2 or not (key[1] is Ellipsis or is_full(key[1])):
                 raise IndexError(f"only rows are indexed, as X[rows] or X[rows, ...]; got X[{key!r}]")
             key = key[0]
         if isinstance(key, (int, np.integer)) and not isinstance(key, (bool, np.bool_)):
@@ -82,7 +82,7 @@ class RaggedRows:
                 raise IndexError(f"row {key} is out of range for {len(self)} rows")
             row = int(key) % len(self)
             return self.item_vocabulary.decode(self.items[self.indptr[row] : self.indptr[row + 1]])
-        rows = _row_numbers(key, len(self))
+        rows = row_numbers(key, len(self))
         starts = self.indptr[rows]
         return self._gather(starts, self.indptr[rows + 1] - starts, self.user_ids[rows])
 
@@ -119,6 +119,12 @@ class RaggedRows:
         ------
         ValueError
             If an id is unknown (up to ten are listed), or if ids of the rows repeat.
+
+        Examples
+        --------
+        >>> from drlearn import Interactions
+        >>> Interactions.from_sequences([[1], [2]], user_ids=["ann", "bob"]).rows_of(["bob"])
+        array([1])
         """
         try:
             users = self._users()
@@ -143,8 +149,19 @@ class RaggedRows:
         -------
         X : Interactions
             The rows with at least `min_events` events.
+
+        Raises
+        ------
+        ValueError
+            If `min_events` is no positive integer.
+
+        Examples
+        --------
+        >>> from drlearn import Interactions
+        >>> Interactions.from_sequences([[1, 2], [2], []]).drop_empty().user_ids
+        array([0, 1])
         """
-        return self[self.lengths >= _positive(min_events, "min_events")]
+        return self[self.lengths >= check_positive(min_events, "min_events")]
 
     # ------------------------------------------------------------------ events
 
@@ -187,7 +204,7 @@ class RaggedRows:
             )
         lengths = self.lengths
         if last is not None:
-            n_history = np.maximum(lengths - _positive(last, "last"), 0)
+            n_history = np.maximum(lengths - check_positive(last, "last"), 0)
         elif before is not None:
             n_before = offsets(self.times < check_instant(before, self.times))
             n_history = n_before[self.indptr[1:]] - n_before[self.indptr[:-1]]
@@ -213,8 +230,19 @@ class RaggedRows:
         -------
         X : Interactions
             The same rows with at most their last `n` events.
+
+        Raises
+        ------
+        ValueError
+            If `n` is no positive integer.
+
+        Examples
+        --------
+        >>> from drlearn import Interactions
+        >>> Interactions.from_sequences([[1, 2, 3], [4]]).tail(2)[0]
+        array([2, 3])
         """
-        lengths = np.minimum(self.lengths, _positive(n, "n"))
+        lengths = np.minimum(self.lengths, check_positive(n, "n"))
         return self._gather(self.indptr[1:] - lengths, lengths, self.user_ids)
 
     def keep(self, mask: Any) -> Self:
@@ -229,6 +257,11 @@ class RaggedRows:
         -------
         X : Interactions
             The same rows, possibly empty ones, over the same vocabulary.
+
+        Raises
+        ------
+        ValueError
+            If `mask` is not boolean or of another length.
 
         Examples
         --------
@@ -318,6 +351,18 @@ class RaggedRows:
             The same rows without events of unknown items.
         dropped : ndarray
             The unknown item ids that had events here.
+
+        Raises
+        ------
+        TypeError
+            If `item_vocabulary` is no Vocabulary.
+
+        Examples
+        --------
+        >>> from drlearn import Interactions, Vocabulary
+        >>> known, dropped = Interactions.from_sequences([["a", "x"]]).reindex(Vocabulary(["a", "b"]))
+        >>> known[0], dropped
+        (array(['a'], dtype=object), array(['x'], dtype=object))
         """
         if not isinstance(item_vocabulary, Vocabulary):
             raise TypeError(f"item_vocabulary must be a Vocabulary, got {type(item_vocabulary).__name__}")
@@ -330,34 +375,3 @@ class RaggedRows:
         X = self if known.all() else self.keep(known)
         values = X.indptr, codes[known], item_vocabulary, X.user_ids, X.times, X.weights
         return type(self)._trusted(*values), dropped
-
-
-def _positive(value: Any, name: str) -> int:
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
-        raise ValueError(f"{name} must be a positive integer, got {value!r}")
-    return int(value)
-
-
-def _is_full(key: Any) -> bool:
-    return isinstance(key, slice) and key == slice(None)
-
-
-def _row_numbers(key: Any, n_rows: int) -> np.ndarray:
-    """Return row numbers of a slice, a boolean mask or an array of integers."""
-    if isinstance(key, slice):
-        return np.arange(*key.indices(n_rows))
-    rows = np.asarray(key)
-    if rows.size == 0 and rows.dtype != bool:
-        rows = rows.astype(np.int64)
-    if rows.ndim != 1 or rows.dtype.kind not in "biu":
-        raise IndexError(
-            f"rows must be an integer, a slice, or a 1-D array of integers or booleans, got {key!r}"
-        )
-    if rows.dtype == bool:
-        if len(rows) != n_rows:
-            raise IndexError(f"the boolean mask has {len(rows)} entries, but there are {n_rows} rows")
-        return np.flatnonzero(rows)
-    if rows.size and not (-n_rows <= rows.min() and rows.max() < n_rows):
-        raise IndexError(f"row numbers {rows.min()}..{rows.max()} are out of range for {n_rows} rows")
-    rows = rows.astype(np.int64)
-    return np.where(rows < 0, rows + n_rows, rows)

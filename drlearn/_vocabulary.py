@@ -151,6 +151,13 @@ class Vocabulary:
         codes : ndarray of shape (m,), int32
             The code of every value.
 
+        Raises
+        ------
+        ValueError
+            If `values` is not one-dimensional, or a value is missing (None, NaN).
+        TypeError
+            If the values are not a sequence, or not hashable.
+
         Examples
         --------
         >>> vocabulary, codes = Vocabulary.from_values([30, 10, 30])
@@ -187,10 +194,25 @@ class Vocabulary:
     def extended(self, ids: np.ndarray) -> Vocabulary:
         """Return a vocabulary with further ids behind these, whose codes stay; itself where none is new.
 
+        Parameters
+        ----------
+        ids : array-like of shape (m,)
+            Unique ids, known ones among them or not.
+
+        Returns
+        -------
+        vocabulary : Vocabulary
+            The known ids, then the new ones in the given order.
+
         Raises
         ------
         TypeError
             Where integers are to join ids of another kind, or the other way round.
+
+        Examples
+        --------
+        >>> Vocabulary(["tea", "milk"]).extended(["milk", "salt"]).ids
+        array(['tea', 'milk', 'salt'], dtype=object)
         """
         ids = as_ids(ids, "ids")
         new = ids[self.encode(ids) < 0]
@@ -221,6 +243,17 @@ class Vocabulary:
         -------
         codes : ndarray of the same shape, int32
             The code of every id, -1 where the vocabulary does not hold it.
+
+        Raises
+        ------
+        TypeError
+            If the values are not a sequence, or not hashable.
+
+        Examples
+        --------
+        >>> Vocabulary([30, 10]).encode(np.array([[10, 30], [7, 10]]))
+        array([[ 1,  0],
+               [-1,  1]], dtype=int32)
         """
         values = as_ids(values)
         if values.dtype != object and self._ids.dtype != object:
@@ -274,6 +307,11 @@ class Vocabulary:
         ------
         ValueError
             If a code is outside ``-1..n-1``.
+
+        Examples
+        --------
+        >>> Vocabulary([30, 10]).decode([1, -1])
+        array([10, -1])
         """
         codes = np.asarray(codes)
         low, high = (codes.min(), codes.max()) if codes.size else (0, -1)

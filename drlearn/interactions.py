@@ -308,7 +308,18 @@ class Interactions(RaggedRows):
         )
 
     def item_counts(self) -> np.ndarray:
-        """Return the number of events of every item, int64."""
+        """Count the events of every item.
+
+        Returns
+        -------
+        counts : ndarray of shape (n_items,), int64
+            In the order of `item_ids`.
+
+        Examples
+        --------
+        >>> Interactions.from_sequences([["a", "b", "a"], ["b"]]).item_counts()
+        array([2, 2])
+        """
         return np.bincount(self.items, minlength=self.n_items).astype(np.int64)
 
     def to_csr(self) -> sparse.csr_array:
@@ -337,13 +348,14 @@ def as_interactions(X: Any) -> Interactions:
     Parameters
     ----------
     X : Interactions, dataframe, sparse matrix, ndarray, or sequence of sequences
-        Dataframes are event tables (:meth:`Interactions.from_frame` with its default columns), matrices of
-        shape (n_users, n_items) hold weights and know no order (:meth:`Interactions.from_matrix`), anything
-        else is one item-id sequence a user (:meth:`Interactions.from_sequences`).
+        Dataframes are event tables (`Interactions.from_frame` with its default columns), matrices of
+        shape (n_users, n_items) hold weights and know no order (`Interactions.from_matrix`), anything
+        else is one item-id sequence a user (`Interactions.from_sequences`).
 
     Returns
     -------
     X : Interactions
+        X itself where it is one.
 
     Raises
     ------

@@ -18,13 +18,14 @@ What holds for all of them:
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from numbers import Integral, Real
+from numbers import Real
 from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 
-from drlearn.interactions import Interactions, Vocabulary, as_interactions
+from drlearn._hits import hits_of, positive_integer, top_of
+from drlearn.interactions import Interactions, as_interactions
 
 __all__ = [
     "METRICS",
@@ -73,7 +74,7 @@ def precision_at_k(
     >>> precision_at_k([["a", "b"], ["c"]], [["a", "x"], ["y", None]], k=2)
     0.25
     """
-    hits, n_truth = _hits(truth, recommended, k)
+    hits, n_truth = hits_of(truth, recommended, k)
     return _average(hits.sum(axis=1) / k, n_truth, per_user)
 
 
@@ -90,12 +91,17 @@ def recall_at_k(truth: Any, recommended: Any, k: int = 10, *, per_user: bool = F
     float or ndarray of shape (n_users,)
         The mean over users with truth, or each user's value (NaN without truth).
 
+    Raises
+    ------
+    ValueError, TypeError
+        As `precision_at_k` does.
+
     Examples
     --------
     >>> recall_at_k([["a", "b"], ["c"]], [["a", "x"], ["y", None]], k=2)
     0.25
     """
-    hits, n_truth = _hits(truth, recommended, k)
+    hits, n_truth = hits_of(truth, recommended, k)
     return _average(hits.sum(axis=1) / np.maximum(n_truth, 1), n_truth, per_user)
 
 
@@ -112,6 +118,11 @@ def f1_at_k(truth: Any, recommended: Any, k: int = 10, *, per_user: bool = False
     float or ndarray of shape (n_users,)
         The mean over users with truth, or each user's value (NaN without truth).
 
+    Raises
+    ------
+    ValueError, TypeError
+        As `precision_at_k` does.
+
     Notes
     -----
     2PR / (P + R) with P = h / k and R = h / t is 2h / (k + t), which is 0 where there is no hit.
@@ -121,7 +132,7 @@ def f1_at_k(truth: Any, recommended: Any, k: int = 10, *, per_user: bool = False
     >>> f1_at_k([["a", "b"], ["c"]], [["a", "x"], ["y", None]], k=2)
     0.25
     """
-    hits, n_truth = _hits(truth, recommended, k)
+    hits, n_truth = hits_of(truth, recommended, k)
     return _average(2 * hits.sum(axis=1) / (k + n_truth), n_truth, per_user)
 
 
@@ -140,12 +151,17 @@ def ndcg_at_k(truth: Any, recommended: Any, k: int = 10, *, per_user: bool = Fal
     float or ndarray of shape (n_users,)
         The mean over users with truth, or each user's value (NaN without truth).
 
+    Raises
+    ------
+    ValueError, TypeError
+        As `precision_at_k` does.
+
     Examples
     --------
     >>> round(ndcg_at_k([["a"], ["c"]], [["a", "x"], ["y", "c"]], k=2), 4)
     0.8155
     """
-    hits, n_truth = _hits(truth, recommended, k)
+    hits, n_truth = hits_of(truth, recommended, k)
     gains = 1 / np.log2(np.arange(2, k + 2))
     best = np.cumsum(gains)[np.clip(n_truth, 1, k) - 1]
     return _average(hits @ gains / best, n_truth, per_user)
@@ -164,12 +180,17 @@ def mrr_at_k(truth: Any, recommended: Any, k: int = 10, *, per_user: bool = Fals
     float or ndarray of shape (n_users,)
         The mean over users with truth, or each user's value (NaN without truth).
 
+    Raises
+    ------
+    ValueError, TypeError
+        As `precision_at_k` does.
+
     Examples
     --------
     >>> mrr_at_k([["a"], ["c"]], [["a", "x"], ["y", "c"]], k=2)
     0.75
     """
-    hits, n_truth = _hits(truth, recommended, k)
+    hits, n_truth = hits_of(truth, recommended, k)
     return _average(hits.any(axis=1) / (hits.argmax(axis=1) + 1), n_truth, per_user)
 
 
@@ -186,12 +207,17 @@ def hit_rate_at_k(truth: Any, recommended: Any, k: int = 10, *, per_user: bool =
     float or ndarray of shape (n_users,)
         The mean over users with truth, or each user's value (NaN without truth).
 
+    Raises
+    ------
+    ValueError, TypeError
+        As `precision_at_k` does.
+
     Examples
     --------
     >>> hit_rate_at_k([["a"], ["c"]], [["a", "x"], ["y", "c"]], k=1)
     0.5
     """
-    hits, n_truth = _hits(truth, recommended, k)
+    hits, n_truth = hits_of(truth, recommended, k)
     return _average(hits.any(axis=1).astype(np.float64), n_truth, per_user)
 
 
@@ -222,8 +248,8 @@ def coverage_at_k(recommended: Any, k: int, n_items: int) -> float:
     >>> coverage_at_k([["a", "b"], ["a", None]], k=2, n_items=8)
     0.25
     """
-    top = _top(recommended, k)
-    n_items = _positive_integer(n_items, "n_items")
+    top = top_of(recommended, k)
+    n_items = positive_integer(n_items, "n_items")
     distinct = top.ravel() if top.dtype == object else np.unique(top)
     n_found = len(set(distinct.tolist()) - {None, -1})
     if n_found > n_items:
@@ -285,7 +311,7 @@ def make_scorer(metric: str | Sequence[str] = "recall", k: int = 10, history: fl
     if isinstance(history, bool) or not isinstance(history, Real) or not 0 < history < 1:
         raise ValueError(f"history must be a share between 0 and 1, both excluded; got {history!r}.")
     return _RecommenderScorer(
-        metric if isinstance(metric, str) else names, _positive_integer(k, "k"), float(history)
+        metric if isinstance(metric, str) else names, positive_integer(k, "k"), float(history)
     )
 
 
@@ -322,71 +348,6 @@ def _through_pipeline(estimator, X: Interactions):
         if step is not None and step != "passthrough":
             X = step.transform(X)
     return estimator.steps[-1][1], X
-
-
-def _hits(truth, recommended, k) -> tuple[np.ndarray, np.ndarray]:
-    """Return the hits, bool of shape (n_users, k), and each user's number of distinct true items."""
-    top = _top(recommended, k)
-    truth = as_interactions(truth)
-    n_users, n_items = truth.shape
-    if len(top) != n_users:
-        raise ValueError(
-            f"truth has {n_users} rows but recommended has {len(top)}; pass one row a user in both."
-        )
-    codes = _encode(top, truth.item_vocabulary)
-    # One integer a (user, item) pair turns the sets of all users into one sorted array.
-    users = np.arange(n_users, dtype=np.int64)
-    true_pairs = np.unique(np.repeat(users, truth.lengths) * n_items + truth.items)
-    if not len(true_pairs):
-        raise ValueError("truth has no events at all, so no user can be judged; pass rows with true items.")
-    pairs = np.where(codes >= 0, users[:, None] * n_items + codes, -1)
-    place = np.minimum(np.searchsorted(true_pairs, pairs), len(true_pairs) - 1)
-    hits = true_pairs[place] == pairs
-    # np.unique returns the first place of a value: later repeats of a recommendation are no further hits.
-    found = np.flatnonzero(hits)
-    first = np.unique(pairs.ravel()[found], return_index=True)[1]
-    once = np.zeros(hits.size, dtype=bool)
-    once[found[first]] = True
-    return once.reshape(hits.shape), np.bincount(true_pairs // n_items, minlength=n_users)
-
-
-def _encode(top: np.ndarray, vocabulary: Vocabulary) -> np.ndarray:
-    """Turn recommended ids into item codes, -1 for padding and for items unknown to the truth."""
-    codes = vocabulary.encode(top)
-    if (codes < 0).all():
-        # Nothing known at all is rarely bad luck: more often one side holds numbers and the other strings.
-        found, known = _kinds(top), _kinds(vocabulary.ids)
-        if found and found.isdisjoint(known):
-            raise TypeError(
-                f"truth holds item ids of type {', '.join(known)}, but recommended holds {', '.join(found)}; "
-                "pass ids of the same type in both (padded with -1 or None)."
-            )
-    return codes.astype(np.int64)
-
-
-def _kinds(ids: np.ndarray) -> set[str]:
-    values = [value for value in ids.ravel().tolist() if value is not None and value != -1]
-    return {"int" if isinstance(value, Integral) else type(value).__name__ for value in values}
-
-
-def _top(recommended, k) -> np.ndarray:
-    """Validate the recommended lists and cut them to k columns."""
-    k = _positive_integer(k, "k")
-    if not isinstance(recommended, np.ndarray):
-        # As objects: numpy would turn [1, "a"] into two strings, and fails on rows of several lengths.
-        recommended = np.asarray(recommended, dtype=object)
-    if recommended.ndim != 2 or recommended.shape[1] < k:
-        raise ValueError(
-            f"recommended must be a rectangular array of shape (n_users, at least k={k}); got shape "
-            f"{recommended.shape}. Recommend at least k items, pad short rows with -1 or None, or lower k."
-        )
-    return recommended[:, :k]
-
-
-def _positive_integer(value, name: str) -> int:
-    if isinstance(value, bool) or not isinstance(value, Integral) or value < 1:
-        raise ValueError(f"{name} must be a positive integer; got {value!r}.")
-    return int(value)
 
 
 def _average(values: np.ndarray, n_truth: np.ndarray, per_user: bool):

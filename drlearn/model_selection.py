@@ -78,13 +78,12 @@ def time_splits(X: Any, n_splits: int = 5) -> Iterator[tuple[Interactions, Inter
     n_splits : int, default=5
         Number of cuts.
 
-    Yields
-    ------
-    train : Interactions
-        All users' events before the cut, rows without any left out.
-    history, truth : Interactions
-        Row by row the same users: all their events before the cut, and those until the next cut. A scorer
-        takes them as its X and y.
+    Returns
+    -------
+    iterator of (train, history, truth)
+        All Interactions. `train` has all users' events before the cut, rows without any left out; `history`
+        and `truth` have, row by row, the same users: all their events before the cut, and those until the
+        next cut. A scorer takes them as its X and y.
 
     Raises
     ------

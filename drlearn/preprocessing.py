@@ -62,11 +62,18 @@ class MinWeight(TransformerMixin, BaseEstimator):
         Returns
         -------
         self : MinWeight
+            Fitted.
 
         Raises
         ------
         ValueError
             If `threshold` is not a finite number, X has no weights, or no event would be left.
+
+        Examples
+        --------
+        >>> from drlearn.interactions import Interactions
+        >>> MinWeight(threshold=4).fit(Interactions.from_matrix([[5, 1, 4], [2, 0, 5]])).n_features_in_
+        3
         """
         X = as_interactions(X)
         if not self._mask(X).any():
@@ -87,6 +94,17 @@ class MinWeight(TransformerMixin, BaseEstimator):
         -------
         X : Interactions
             The same rows, possibly empty ones.
+
+        Raises
+        ------
+        ValueError
+            If X has no weights, or `threshold` is not a finite number.
+
+        Examples
+        --------
+        >>> from drlearn.interactions import Interactions
+        >>> MinWeight(threshold=4).transform(Interactions.from_matrix([[5, 1, 4], [2, 0, 0]])).lengths
+        array([2, 0])
         """
         X = as_interactions(X)
         return X.keep(self._mask(X))
@@ -161,11 +179,17 @@ class KCore(TransformerMixin, BaseEstimator):
         Returns
         -------
         self : KCore
+            Fitted.
 
         Raises
         ------
         ValueError
             If a parameter is not a positive integer, or the core is empty.
+
+        Examples
+        --------
+        >>> KCore(2, 2).fit([["a", "b"], ["a", "b", "c"], ["c"]]).item_vocabulary_.ids
+        array(['a', 'b'], dtype=object)
         """
         self._fit(as_interactions(X))
         return self
@@ -182,6 +206,16 @@ class KCore(TransformerMixin, BaseEstimator):
         -------
         X : Interactions
             The same rows, empty where the user is not in the core.
+
+        Raises
+        ------
+        ValueError
+            As `fit` does.
+
+        Examples
+        --------
+        >>> KCore(2, 2).fit_transform([["a", "b"], ["a", "b", "c"], ["c"]]).lengths
+        array([2, 2, 0])
         """
         X = as_interactions(X)
         return X.keep(self._fit(X))
@@ -224,8 +258,16 @@ class KCore(TransformerMixin, BaseEstimator):
 
         Raises
         ------
+        NotFittedError
+            Before `fit`.
         ValueError
             If X is a matrix with another number of columns than in `fit`.
+
+        Examples
+        --------
+        >>> core = KCore(2, 2).fit([["a", "b"], ["a", "b", "c"], ["c"]])
+        >>> core.transform([["b", "c"]])[0]
+        array(['b'], dtype=object)
         """
         check_is_fitted(self)
         is_matrix = sparse.issparse(X) or (isinstance(X, np.ndarray) and X.ndim == 2)
@@ -275,11 +317,17 @@ class LastEvents(TransformerMixin, BaseEstimator):
         Returns
         -------
         self : LastEvents
+            Fitted.
 
         Raises
         ------
         ValueError
             If `n` is not a positive integer.
+
+        Examples
+        --------
+        >>> LastEvents(n=2).fit([["a", "b", "c"], ["b"]]).n_features_in_
+        3
         """
         _check_positive(self.n, "n")
         self.n_features_in_ = as_interactions(X).n_items
@@ -297,6 +345,16 @@ class LastEvents(TransformerMixin, BaseEstimator):
         -------
         X : Interactions
             The same rows with at most their last `n` events.
+
+        Raises
+        ------
+        ValueError
+            If `n` is not a positive integer.
+
+        Examples
+        --------
+        >>> LastEvents(n=2).transform([["a", "b", "c"], ["b"]]).lengths
+        array([2, 1])
         """
         _check_positive(self.n, "n")
         return as_interactions(X).tail(self.n)

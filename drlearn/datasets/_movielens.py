@@ -97,14 +97,15 @@ def fetch_movielens(
     Returns
     -------
     bunch : sklearn.utils.Bunch
-        ``interactions`` : Interactions
-            One row a user, in time order (ties as in the file). Ids are GroupLens' (int64), ``times`` seconds
-            since 1970 (an event's number in its row where a parquet copy has none), ``weights`` the ratings.
-            Users and items that the filters leave without events are left out.
-        ``titles`` : dict of item id to title
-        ``genres`` : dict of item id to tuple of genres (empty where a parquet copy has none)
-        ``name``, ``source``, ``DESCR`` : str
-            The set, where it was read from, and what it is.
+        With these entries:
+
+        - ``interactions`` : Interactions. One row a user, in time order (ties as in the file). Ids are
+          GroupLens' (int64), ``times`` seconds since 1970 (an event's number in its row where a parquet copy
+          has none), ``weights`` the ratings. Users and items that the filters leave without events are
+          left out.
+        - ``titles`` : dict of item id to title.
+        - ``genres`` : dict of item id to tuple of genres (empty where a parquet copy has none).
+        - ``name``, ``source``, ``DESCR`` : str. The set, where it was read from, and what it is.
 
     Raises
     ------

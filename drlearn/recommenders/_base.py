@@ -11,12 +11,12 @@ from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from drlearn._html import LearnedHTML
-from drlearn._rows import offsets, runs
 from drlearn._runtime import effective_n_threads
 from drlearn._vocabulary import as_ids
 from drlearn.interactions import Interactions, as_interactions
 from drlearn.metrics import f1_at_k
 from drlearn.recommenders._inputs import as_numbers, check_number, is_ids, is_labels, is_matrix
+from drlearn.recommenders._lists import seen_items
 from drlearn.recommenders._persistence import Persistent
 from drlearn.recommenders._streaming import Streaming
 
@@ -44,7 +44,8 @@ class BaseRecommender(Persistent, Streaming, LearnedHTML, BaseEstimator):
 
         Returns
         -------
-        self
+        self : estimator
+            Fitted.
 
         Raises
         ------
@@ -53,6 +54,12 @@ class BaseRecommender(Persistent, Streaming, LearnedHTML, BaseEstimator):
         KeyboardInterrupt
             Where it was interrupted: after a round or an epoch the estimator is usable as far as it
             came, else as it was before.
+
+        Examples
+        --------
+        >>> from drlearn import PopularityRecommender
+        >>> PopularityRecommender().fit([["a", "b"], ["b"]]).item_counts_
+        array([1, 2])
         """
         before = vars(self).copy()
         try:
@@ -120,6 +127,14 @@ class BaseRecommender(Persistent, Streaming, LearnedHTML, BaseEstimator):
             Before `fit`.
         ValueError
             Where `k` is out of range or an id is unknown.
+
+        Examples
+        --------
+        >>> from drlearn import PopularityRecommender
+        >>> est = PopularityRecommender().fit([["a", "b"], ["b"], ["b", "c", "c"]])
+        >>> est.recommend([["b"], ["c"]], k=2)  # histories; of known users their ids, here 0, 1, 2
+        array([['c', 'a'],
+               ['b', 'a']], dtype=object)
         """
         items, scores, _ = self._serve(X, k, exclude_seen, allow, deny)
         return (items, scores) if return_scores else items
@@ -135,6 +150,19 @@ class BaseRecommender(Persistent, Streaming, LearnedHTML, BaseEstimator):
         -------
         ndarray of shape (n_users,)
             Item ids; -1 or None where nothing is left to recommend.
+
+        Raises
+        ------
+        NotFittedError
+            Before `fit`.
+        ValueError
+            Where an id is unknown.
+
+        Examples
+        --------
+        >>> from drlearn import PopularityRecommender
+        >>> PopularityRecommender().fit([["a", "b"], ["b"]]).predict([["b"], ["a"]])
+        array(['a', 'b'], dtype=object)
         """
         check_is_fitted(self)
         return self.recommend(X, k=min(_DEFAULT_K, self.n_items_))[:, 0]
@@ -153,6 +181,24 @@ class BaseRecommender(Persistent, Streaming, LearnedHTML, BaseEstimator):
         -------
         float
             In [0, 1].
+
+        Raises
+        ------
+        NotFittedError
+            Before `fit`.
+        ValueError
+            Where no user has two known events to split, or X and `y` disagree.
+
+        Notes
+        -----
+        The paper's section 4.1.
+
+        Examples
+        --------
+        >>> from drlearn import PopularityRecommender
+        >>> est = PopularityRecommender().fit([["a", "b"], ["b", "c"], ["b"]])
+        >>> est.score([["c", "b"]], y=[["a"]]) == 2 / (3 + 1)  # one hit among the 3 items there are
+        True
         """
         check_is_fitted(self)
         now = self._now()
@@ -340,26 +386,3 @@ class BaseRecommender(Persistent, Streaming, LearnedHTML, BaseEstimator):
 
 def _joined(parts):
     return None if parts[0] is None else np.concatenate(parts)
-
-
-def seen_items(X, exclude_seen=True):
-    """Return (indptr, items) of each row's distinct items, ascending; empty rows where seen items stay."""
-    if not exclude_seen:
-        return np.zeros(len(X) + 1, np.int64), np.zeros(0, np.int32)
-    # Late, for the kernel's sake: numba loads when something is ranked.
-    from drlearn.search.rerank import distinct_items
-
-    return distinct_items(X.indptr, X.items)
-
-
-def take_rows(lists, rows):
-    """Return the (indptr, items) of some rows, given by a slice or by their places."""
-    indptr, items = lists
-    first, stop = indptr[:-1][rows], indptr[1:][rows]
-    out = offsets(stop - first)
-    return out, items[runs(first, stop - first, out)]
-
-
-def one_a_row(items):
-    """Return (indptr, items) of rows of one item each."""
-    return np.arange(len(items) + 1, dtype=np.int64), items.astype(np.int32)

@@ -77,6 +77,7 @@ class Persistent:
         Returns
         -------
         estimator
+            As it was when it was saved.
 
         Raises
         ------
@@ -90,6 +91,15 @@ class Persistent:
         -----
         Checksums find damage, not intent: they do not say who wrote the files. Even so no file can make
         `load` run code; it accepts arrays and the few types that estimators consist of.
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> from drlearn import ItemKNNRecommender
+        >>> with tempfile.TemporaryDirectory() as path:
+        ...     ItemKNNRecommender().fit([["a", "b"], ["b", "a"]]).save(path)
+        ...     ItemKNNRecommender.load(path).recommend([["b"]], k=1)
+        array([['a']], dtype=object)
         """
         from drlearn.recommenders._state import unpack
 

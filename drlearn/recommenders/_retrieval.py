@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
-from drlearn.recommenders._base import one_a_row, take_rows
 from drlearn.recommenders._inputs import check_number
+from drlearn.recommenders._lists import one_a_row, take_rows
 from drlearn.recommenders.softmax import SoftmaxBase, SoftmaxRecommender
 from drlearn.structure.paths import CODE_DTYPE, NO_PATH, REAL_DTYPE, PathSpace, build_path_index
 
@@ -112,6 +112,22 @@ class StructureRetrieval(SoftmaxBase):
             Before `fit`.
         ValueError
             Where `k` or `beam_size` is out of range or an id is unknown.
+
+        Notes
+        -----
+        Beam search is the paper's section 2.2, algorithm 1; the order of the candidates its section 2.3.
+
+        Examples
+        --------
+        >>> from drlearn import DeepRetrievalRecommender
+        >>> from drlearn.datasets import make_interactions
+        >>> X = make_interactions(n_users=60, n_items=40, random_state=0)
+        >>> est = DeepRetrievalRecommender(n_epochs=2, max_iter=1, random_state=0).fit(X)
+        >>> items, scores, paths = est.recommend(X[:2], k=3, return_scores=True, return_paths=True)
+        >>> items.shape, scores.dtype, paths.shape
+        ((2, 3), dtype('float32'), (2, 3, 3))
+        >>> est.recommend([[7, 3]], k=2, beam_size=50, allow=[1, 2]).shape
+        (1, 2)
         """
         items, scores, paths = self._serve(
             X, k, exclude_seen, allow, deny, beam_size=beam_size, return_paths=return_paths
@@ -125,6 +141,7 @@ class StructureRetrieval(SoftmaxBase):
         Parameters
         ----------
         X : as in `recommend`
+            Known users' ids, or histories.
         k : int, default=10
             What `beam_size="auto"` is to be chosen for.
         beam_size : int or "auto", default=None
@@ -134,6 +151,23 @@ class StructureRetrieval(SoftmaxBase):
         -------
         ndarray of shape (n_users,), int64
             0 for users without events.
+
+        Raises
+        ------
+        NotFittedError
+            Before `fit`.
+        ValueError
+            Where `k` or `beam_size` is out of range or an id is unknown.
+
+        Examples
+        --------
+        >>> from drlearn import DeepRetrievalRecommender
+        >>> from drlearn.datasets import make_interactions
+        >>> X = make_interactions(n_users=60, n_items=40, random_state=0)
+        >>> est = DeepRetrievalRecommender(n_epochs=2, max_iter=1, random_state=0).fit(X)
+        >>> narrow, wide = (est.count_candidates(X, beam_size=b).mean() for b in (5, 50))
+        >>> bool(narrow < wide)
+        True
         """
         check_is_fitted(self)
         now = self._now()
@@ -143,7 +177,31 @@ class StructureRetrieval(SoftmaxBase):
         return np.where(X.lengths > 0, found, 0)
 
     def brute_force(self) -> SoftmaxRecommender:
-        """Return a fitted `SoftmaxRecommender` over the same encoder and softmax, which scans all items."""
+        """Return a fitted `SoftmaxRecommender` over the same encoder and softmax, which scans all items.
+
+        Returns
+        -------
+        SoftmaxRecommender
+            It shares the arrays; what lies between the two is what the structure costs.
+
+        Raises
+        ------
+        NotFittedError
+            Before `fit`.
+
+        Notes
+        -----
+        The brute force of the paper's section 4.2.
+
+        Examples
+        --------
+        >>> from drlearn import DeepRetrievalRecommender
+        >>> from drlearn.datasets import make_interactions
+        >>> X = make_interactions(n_users=60, n_items=40, random_state=0)
+        >>> est = DeepRetrievalRecommender(n_epochs=2, max_iter=1, random_state=0).fit(X)
+        >>> est.brute_force().recommend(X[:2], k=3).shape
+        (2, 3)
+        """
         check_is_fitted(self)
         now, names = self._now(), SoftmaxRecommender().get_params()
         scan = SoftmaxRecommender(**{name: getattr(now, name) for name in names})

@@ -41,15 +41,31 @@ class Streaming:
             New events only. Rows of matrices and lists are the users 0, 1, ..., as in `fit`; columns of
             a matrix are the items of `fit`.
         y : ignored
+            For scikit-learn's sake.
 
         Returns
         -------
-        self
+        self : estimator
+            With the new events learned.
 
         Raises
         ------
         ValueError, TypeError
             Where X does not fit what is known; the estimator is then as it was before.
+
+        Notes
+        -----
+        In `DeepRetrievalRecommender` old scores decay and new ones join by the rule of the paper's section 3,
+        streaming training.
+
+        Examples
+        --------
+        >>> from drlearn import Interactions, PopularityRecommender
+        >>> known = Interactions.from_sequences([["a", "b"], ["b"]], user_ids=["ann", "bob"])
+        >>> today = Interactions.from_sequences([["c"], ["c"]], user_ids=["bob", "eve"])
+        >>> est = PopularityRecommender().fit(known).partial_fit(today)
+        >>> est.recommend(["eve"], k=2)
+        array([['b', 'a']], dtype=object)
         """
         if not self.__sklearn_is_fitted__():
             return self.fit(X)
@@ -96,12 +112,22 @@ class Streaming:
 
         Returns
         -------
-        self
+        self : estimator
+            Without them.
 
         Raises
         ------
+        NotFittedError
+            Before `fit`.
         ValueError
             Where an id is unknown.
+
+        Examples
+        --------
+        >>> from drlearn import PopularityRecommender
+        >>> est = PopularityRecommender().fit([["a", "b"], ["b"]])
+        >>> est.forget_users([0]).recommend([1], k=1)
+        array([['a']], dtype=object)
         """
         check_is_fitted(self)
         with _lock_of(self):
@@ -123,12 +149,22 @@ class Streaming:
 
         Returns
         -------
-        self
+        self : estimator
+            Without them in its results.
 
         Raises
         ------
+        NotFittedError
+            Before `fit`.
         ValueError
             Where an id is unknown.
+
+        Examples
+        --------
+        >>> from drlearn import PopularityRecommender
+        >>> est = PopularityRecommender().fit([["a", "b", "c"], ["b", "c"]])
+        >>> est.remove_items(["b"]).recommend([["a"]], k=2)
+        array([['c', None]], dtype=object)
         """
         check_is_fitted(self)
         with _lock_of(self):

@@ -9,7 +9,7 @@ import numpy as np
 
 from drlearn._history import TrainingHistory
 from drlearn._runtime import stream
-from drlearn.recommenders._base import seen_items
+from drlearn.recommenders._lists import seen_items
 from drlearn.recommenders._retrieval import StructureRetrieval
 from drlearn.structure.paths import NO_PATH, build_path_index
 

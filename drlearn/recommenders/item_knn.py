@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 from numbers import Integral
-from typing import Any
 
 import numpy as np
 from scipy import sparse
 from sklearn.preprocessing import normalize
-from sklearn.utils.validation import check_is_fitted
 
-from drlearn.recommenders._base import BaseRecommender, one_a_row, take_rows
+from drlearn.recommenders._base import BaseRecommender
 from drlearn.recommenders._inputs import check_number
+from drlearn.recommenders._lists import one_a_row, take_rows
+from drlearn.recommenders._similar import SimilarItems
 
 _CELLS = 2**24
 
 
-class ItemKNNRecommender(BaseRecommender):
+class ItemKNNRecommender(SimilarItems, BaseRecommender):
     """Recommend what was met together with the items of the history (item-based collaborative filtering).
 
     The similarity of two items is the cosine of their columns of the binary user-item matrix; an
@@ -81,18 +81,8 @@ class ItemKNNRecommender(BaseRecommender):
             parts.append(_best_alike(scores[rows], allowed, take_rows(seen, rows), k))
         return *(np.concatenate(part) for part in zip(*parts, strict=True)), None
 
-    def similar_items(
-        self, items: Any, k: int = 10, *, allow: Any = None, deny: Any = None, return_scores: bool = False
-    ) -> Any:
-        """Return the neighbours of each given item; see `DeepRetrievalRecommender.similar_items`."""
-        check_is_fitted(self)
-        now = self._now()
-        codes = now._item_codes(items, "items")
-        k = check_number(k, "k", Integral, 1, now.n_items_)
-        allowed = now._allowed(allow, deny)
-        top, scores = _best_alike(now.similarity_[codes], allowed, one_a_row(codes), k)
-        ids = now._fit_X.item_vocabulary.decode(top)
-        return (ids, scores) if return_scores else ids
+    def _rank_similar(self, codes, k, allowed):
+        return _best_alike(self.similarity_[codes], allowed, one_a_row(codes), k)
 
 
 def _best_alike(scores, allowed, barred, k):

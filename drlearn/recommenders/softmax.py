@@ -16,7 +16,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from drlearn._history import TrainingHistory, progress_bar, warn_interrupted
 from drlearn._runtime import stream
-from drlearn.recommenders._base import BaseRecommender, one_a_row, seen_items, take_rows
+from drlearn.recommenders._base import BaseRecommender
 from drlearn.recommenders._inputs import (
     check_choice,
     check_device,
@@ -25,6 +25,8 @@ from drlearn.recommenders._inputs import (
     check_seed,
     warn_of_memory,
 )
+from drlearn.recommenders._lists import one_a_row, seen_items, take_rows
+from drlearn.recommenders._similar import SimilarItems
 
 _SCAN_CELLS = 2**25
 _BATCHES_AN_EPOCH, _BATCH_RANGE = 128, (128, 4096)
@@ -32,7 +34,7 @@ STREAM_EPOCHS, STREAM_RATE = 2, 0.1  # of an update with fresh events; its learn
 REPLAY = 4.0  # old events learned again beside each fresh one
 
 
-class SoftmaxBase(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseRecommender):
+class SoftmaxBase(ClassNamePrefixFeaturesOutMixin, TransformerMixin, SimilarItems, BaseRecommender):
     """What recommenders over a user encoder and a softmax share: parameters, training together, vectors."""
 
     _derived_names = (*BaseRecommender._derived_names, "encoder_")
@@ -184,12 +186,28 @@ class SoftmaxBase(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseRecomme
         Parameters
         ----------
         X : as in `recommend`
+            Known users' ids, or histories.
 
         Returns
         -------
         ndarray of shape (n_users, embedding_dim), float32
             Of length sqrt(embedding_dim), such that inner products with `item_vectors_` are the
             softmax's logits; zeros for users without events.
+
+        Raises
+        ------
+        NotFittedError
+            Before `fit`.
+        ValueError
+            Where an id is unknown.
+
+        Examples
+        --------
+        >>> from drlearn import SoftmaxRecommender
+        >>> from drlearn.datasets import make_interactions
+        >>> X = make_interactions(n_users=60, n_items=40, random_state=0)
+        >>> SoftmaxRecommender(n_epochs=1, random_state=0).fit(X).transform(X[:2]).shape
+        (2, 64)
         """
         check_is_fitted(self)
         now = self._now()
@@ -218,35 +236,6 @@ class SoftmaxBase(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseRecomme
         tags = super().__sklearn_tags__()
         tags.transformer_tags.preserves_dtype = ["float32"]
         return tags
-
-    def similar_items(
-        self, items: Any, k: int = 10, *, allow: Any = None, deny: Any = None, return_scores: bool = False
-    ) -> Any:
-        """Return the items most like each given item.
-
-        Parameters
-        ----------
-        items : array-like of shape (n,)
-            Item ids.
-        k : int, default=10
-        allow, deny : array-like of item ids, default=None
-            Only these; not these.
-        return_scores : bool, default=False
-
-        Returns
-        -------
-        ids : ndarray of shape (n, k)
-            Most similar first, the item itself left out, padded as in `recommend`.
-        scores : ndarray of shape (n, k), float32
-            Cosine of the item vectors.
-        """
-        check_is_fitted(self)
-        now = self._now()
-        codes = now._item_codes(items, "items")
-        k = check_number(k, "k", Integral, 1, now.n_items_)
-        top, scores = now._rank_similar(codes, k, now._allowed(allow, deny))
-        ids = now._fit_X.item_vocabulary.decode(top)
-        return (ids, scores) if return_scores else ids
 
     def _unit_item_vectors(self):
         return self.item_vectors_ / np.linalg.norm(self.item_vectors_, axis=1, keepdims=True)

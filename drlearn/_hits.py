@@ -1,0 +1,75 @@
+"""Recommended lists against the truth: which of them are hits, as one array."""
+
+from __future__ import annotations
+
+from numbers import Integral
+
+import numpy as np
+
+from drlearn.interactions import Vocabulary, as_interactions
+
+
+def hits_of(truth, recommended, k) -> tuple[np.ndarray, np.ndarray]:
+    """Return the hits, bool of shape (n_users, k), and each user's number of distinct true items."""
+    top = top_of(recommended, k)
+    truth = as_interactions(truth)
+    n_users, n_items = truth.shape
+    if len(top) != n_users:
+        raise ValueError(
+            f"truth has {n_users} rows but recommended has {len(top)}; pass one row a user in both."
+        )
+    codes = _encode(top, truth.item_vocabulary)
+    # One integer a (user, item) pair turns the sets of all users into one sorted array.
+    users = np.arange(n_users, dtype=np.int64)
+    true_pairs = np.unique(np.repeat(users, truth.lengths) * n_items + truth.items)
+    if not len(true_pairs):
+        raise ValueError("truth has no events at all, so no user can be judged; pass rows with true items.")
+    pairs = np.where(codes >= 0, users[:, None] * n_items + codes, -1)
+    place = np.minimum(np.searchsorted(true_pairs, pairs), len(true_pairs) - 1)
+    hits = true_pairs[place] == pairs
+    # np.unique returns the first place of a value: later repeats of a recommendation are no further hits.
+    found = np.flatnonzero(hits)
+    first = np.unique(pairs.ravel()[found], return_index=True)[1]
+    once = np.zeros(hits.size, dtype=bool)
+    once[found[first]] = True
+    return once.reshape(hits.shape), np.bincount(true_pairs // n_items, minlength=n_users)
+
+
+def _encode(top: np.ndarray, vocabulary: Vocabulary) -> np.ndarray:
+    """Turn recommended ids into item codes, -1 for padding and for items unknown to the truth."""
+    codes = vocabulary.encode(top)
+    if (codes < 0).all():
+        # Nothing known at all is rarely bad luck: more often one side holds numbers and the other strings.
+        found, known = _kinds(top), _kinds(vocabulary.ids)
+        if found and found.isdisjoint(known):
+            raise TypeError(
+                f"truth holds item ids of type {', '.join(known)}, but recommended holds {', '.join(found)}; "
+                "pass ids of the same type in both (padded with -1 or None)."
+            )
+    return codes.astype(np.int64)
+
+
+def _kinds(ids: np.ndarray) -> set[str]:
+    values = [value for value in ids.ravel().tolist() if value is not None and value != -1]
+    return {"int" if isinstance(value, Integral) else type(value).__name__ for value in values}
+
+
+def top_of(recommended, k) -> np.ndarray:
+    """Validate the recommended lists and cut them to k columns."""
+    k = positive_integer(k, "k")
+    if not isinstance(recommended, np.ndarray):
+        # As objects: numpy would turn [1, "a"] into two strings, and fails on rows of several lengths.
+        recommended = np.asarray(recommended, dtype=object)
+    if recommended.ndim != 2 or recommended.shape[1] < k:
+        raise ValueError(
+            f"recommended must be a rectangular array of shape (n_users, at least k={k}); got shape "
+            f"{recommended.shape}. Recommend at least k items, pad short rows with -1 or None, or lower k."
+        )
+    return recommended[:, :k]
+
+
+def positive_integer(value, name: str) -> int:
+    """Return a positive integer."""
+    if isinstance(value, bool) or not isinstance(value, Integral) or value < 1:
+        raise ValueError(f"{name} must be a positive integer; got {value!r}.")
+    return int(value)

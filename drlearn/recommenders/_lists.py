@@ -1,0 +1,30 @@
+"""Lists of items, one a row, as offsets and items: what users have seen, and some of the rows."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from drlearn._rows import offsets, runs
+
+
+def seen_items(X, exclude_seen=True):
+    """Return (indptr, items) of each row's distinct items, ascending; empty rows where seen items stay."""
+    if not exclude_seen:
+        return np.zeros(len(X) + 1, np.int64), np.zeros(0, np.int32)
+    # Late, for the kernel's sake: numba loads when something is ranked.
+    from drlearn.search.rerank import distinct_items
+
+    return distinct_items(X.indptr, X.items)
+
+
+def take_rows(lists, rows):
+    """Return the (indptr, items) of some rows, given by a slice or by their places."""
+    indptr, items = lists
+    first, stop = indptr[:-1][rows], indptr[1:][rows]
+    out = offsets(stop - first)
+    return out, items[runs(first, stop - first, out)]
+
+
+def one_a_row(items):
+    """Return (indptr, items) of rows of one item each."""
+    return np.arange(len(items) + 1, dtype=np.int64), items.astype(np.int32)
