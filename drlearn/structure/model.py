@@ -16,7 +16,7 @@ from drlearn.search.encoder import EncoderArrays
 from drlearn.structure.path_likelihood import likelihood_gradients
 from drlearn.structure.recurrence import GRU
 
-LOGIT_SCALE = 12.0
+LOGIT_SCALE = 14.0
 
 
 class GRUEncoder(nn.Module):
