@@ -65,8 +65,6 @@ class DeepRetrievalRecommender(StructureStreaming):
         root-mean and the last of the event vectors; "mean" does not depend on order.
     history_length : int, default=69
         Last events that the encoder reads.
-    n_hidden : int, default=64
-        Hidden units in each layer of the structure network.
     repeats : bool, default=False
         Whether users meet items again. False learns which new item comes next, against the items not
         met before, and fits `recommend` with seen items left out; True learns every next item, and
@@ -76,6 +74,8 @@ class DeepRetrievalRecommender(StructureStreaming):
         a history is not its next event but a later one of the row, on average about the `horizon`-th
         (geometric, cut off at the row's end). 1 learns next events only, as the paper does; so do the
         rounds of EM.
+    n_hidden : int, default=64
+        Hidden units in each layer of the structure network.
     n_negatives : int, default=1024
         Sampled items a batch; where the catalogue has no more, all are used.
     n_epochs : int, default=14
