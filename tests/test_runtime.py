@@ -33,6 +33,7 @@ class Compilations(event.Listener):
         pass
 
 event.register("numba:compile", Compilations())
+numba.get_num_threads()  # starts numba's threads, which may set OpenMP's number of them
 before = settings()
 import drlearn
 modules = ["drlearn"] + [m.name for m in pkgutil.walk_packages(drlearn.__path__, "drlearn.")]
