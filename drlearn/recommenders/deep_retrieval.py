@@ -25,7 +25,7 @@ class DeepRetrievalRecommender(StructureStreaming):
     Every item gets J paths through D layers of K nodes. A small network gives p(c|x), the
     probability of path c for user x; paths and network are trained together by EM; a beam search
     finds a user's B most probable paths, and a softmax trained with them orders their items. The
-    cost of `recommend` does not grow with the catalogue.
+    cost of `recommend` is that of the beam and its candidates, and hardly grows with the catalogue.
 
     Parameters
     ----------
@@ -71,9 +71,9 @@ class DeepRetrievalRecommender(StructureStreaming):
         fits ``exclude_seen=False``.
     horizon : float, default=20
         How far ahead a user's wishes are learned: in the last three tenths of the epochs the target of
-        a history is not its next event but a later one of the row, on average about the `horizon`-th
-        (geometric, cut off at the row's end). 1 learns next events only, as the paper does; so do the
-        rounds of EM.
+        a history is drawn from the rest of the row, the next event included: geometric, in an endless
+        row on average the `horizon`-th, in short rows much nearer. 1 learns next events only, as the
+        paper does, and as the rounds of EM do always.
     n_hidden : int, default=64
         Hidden units in each layer of the structure network.
     n_negatives : int, default=1024

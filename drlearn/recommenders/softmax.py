@@ -274,8 +274,9 @@ class SoftmaxRecommender(SoftmaxBase):
         fits ``exclude_seen=False``.
     horizon : float, default=20
         How far ahead a user's wishes are learned: in the last three tenths of the epochs the target of
-        a history is not its next event but a later one of the row, on average about the `horizon`-th
-        (geometric, cut off at the row's end). 1 learns next events only, as the paper does.
+        a history is drawn from the rest of the row, the next event included: geometric, in an endless
+        row on average the `horizon`-th, in short rows much nearer. 1 learns next events only, as the
+        paper does.
     n_negatives : int, default=1024
         Sampled items a batch; where the catalogue has no more, all are used.
     n_epochs : int, default=14
@@ -302,7 +303,8 @@ class SoftmaxRecommender(SoftmaxBase):
     encoder_ : EncoderArrays or None
         The encoder as plain arrays; None for a caller's own, which serves through torch.
     history_ : list of dict
-        One row an epoch: softmax_loss, seconds.
+        One row an epoch: softmax_loss, seconds. The loss may rise where the epochs of `horizon` begin: it is
+        then of other targets.
     item_counts_ : ndarray of shape (n_items,)
         Events of each item in fit.
     n_items_, n_features_in_ : int
