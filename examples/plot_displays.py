@@ -17,7 +17,7 @@ from drlearn.inspection import BeamCurveDisplay, PathMapDisplay, PathSizeDisplay
 
 X, planted = make_interactions(500, 300, random_state=0, return_paths=True)
 train, test = X[:400], X[400:]
-est = DeepRetrievalRecommender(n_epochs=5, max_iter=3, random_state=0).fit(train)
+est = DeepRetrievalRecommender(width=16, depth=2, n_epochs=5, max_iter=3, random_state=0).fit(train)
 
 # %%
 # How the fit went
@@ -53,12 +53,13 @@ plt.show()
 # %%
 # What the nodes stand for
 # ------------------------
-# :class:`~drlearn.inspection.PathMapDisplay` needs a category of each item. Here it is the first node of the
-# path that was planted for it, which the fit was not told; with films it would be their genres.
+# :class:`~drlearn.inspection.PathMapDisplay` needs a category of each item; of films, their genres. Here it is
+# the branch of the planted tree that the item grew on, the first two nodes of its path, which the fit was not
+# told. Small nodes are drawn to what is common among all items.
 
-labels = {item: f"branch {planted[item, 0]}" for item in X.item_ids.tolist()}
+labels = {item: f"branch {first}-{second}" for item, (first, second, _) in enumerate(planted.tolist())}
 display = PathMapDisplay.from_estimator(est, labels)
-display.ax_.set_title("Planted branches found again by the first layer")
+display.ax_.set_title("Planted branches on the nodes of the first layer")
 plt.show()
 
 # %%

@@ -86,7 +86,7 @@ class BeamCurveDisplay:
             Items recommended to each user.
         beam_sizes : array-like of int, default=None
             By default six that bring about 2k, 4k, ..., 64k candidates, and the estimator's own.
-        x, y, ax, kwargs
+        x, y, ax, **kwargs
             As in `plot`.
 
         Returns
@@ -153,7 +153,7 @@ class BeamCurveDisplay:
             What the beams cost: items scored, or milliseconds a user.
         y : {"recall", "found"}, default="recall"
             What they bring: recall of what users took later, or the share of the scan's items.
-        kwargs
+        **kwargs
             Of the curve, as `matplotlib.axes.Axes.plot` takes them.
 
         Returns

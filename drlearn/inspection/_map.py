@@ -86,7 +86,7 @@ class PathMapDisplay:
             What `describe` calls the items; their ids by default.
         max_categories : int, default=30
             Only so many, the most frequent, get a row.
-        measure, ax, kwargs
+        measure, ax, **kwargs
             As in `plot`.
 
         Returns
@@ -139,7 +139,7 @@ class PathMapDisplay:
             A new figure's by default.
         measure : {"lift", "share"}, default="lift"
             How many times as frequent a category is on the node as among all items, or its share.
-        kwargs
+        **kwargs
             As `matplotlib.axes.Axes.imshow` takes them.
 
         Returns

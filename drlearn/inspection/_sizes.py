@@ -51,7 +51,7 @@ class PathSizeDisplay:
         ----------
         estimator : DeepRetrievalRecommender
             Fitted.
-        kind, ax, kwargs
+        kind, ax, **kwargs
             As in `plot`.
 
         Returns
@@ -88,7 +88,7 @@ class PathSizeDisplay:
             A new figure's by default.
         kind : {"histogram", "rank"}, default="histogram"
             Paths by their number of items, or items of the paths from the largest to the smallest.
-        kwargs
+        **kwargs
             As `matplotlib.axes.Axes.hist` or `plot` take them.
 
         Returns
