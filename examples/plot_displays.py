@@ -43,7 +43,8 @@ plt.show()
 # What wider beams bring
 # ----------------------
 # :class:`~drlearn.inspection.BeamCurveDisplay` asks users whom the fit has not seen: the first half of their
-# events is the history, the second is to be found. The same measurements are then drawn another way.
+# events is the history, the second is to be found. The same measurements are then drawn another way: recall
+# of a hundred users is noisy, the share of the scan's items says what a beam misses.
 
 figure, axes = plt.subplots(1, 2, figsize=(9, 3.6), layout="constrained")
 display = BeamCurveDisplay.from_estimator(est, test, k=10, ax=axes[0])
@@ -53,9 +54,9 @@ plt.show()
 # %%
 # What the nodes stand for
 # ------------------------
-# :class:`~drlearn.inspection.PathMapDisplay` needs a category of each item; of films, their genres. Here it is
-# the branch of the planted tree that the item grew on, the first two nodes of its path, which the fit was not
-# told. Small nodes are drawn to what is common among all items.
+# :class:`~drlearn.inspection.PathMapDisplay` needs a category of each item, such as the genre of a film. Here
+# it is the branch of the planted tree that the item grew on, the first two nodes of its planted path, which
+# the fit was not told.
 
 labels = {item: f"branch {first}-{second}" for item, (first, second, _) in enumerate(planted.tolist())}
 display = PathMapDisplay.from_estimator(est, labels)
