@@ -1,6 +1,6 @@
 """How examples/ is shown and run while the site is built."""
 
-ORDER = ("first_steps", "beam_size", "alpha", "grid_search", "streaming", "serving", "movielens")
+ORDER = ("first_steps", "beam_size", "alpha", "displays", "grid_search", "streaming", "serving", "movielens")
 
 
 class Story:

@@ -68,8 +68,10 @@ ROOMS = [  # a module may import those above it
     "recommenders._structure_streaming",
     "recommenders.deep_retrieval",
     "inspection._axes",
-    "inspection._curves",
-    "inspection._structure",
+    "inspection._history",
+    "inspection._beam",
+    "inspection._sizes",
+    "inspection._map",
     "inspection",
 ]
 

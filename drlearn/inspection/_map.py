@@ -1,4 +1,4 @@
-"""Pictures of a learned structure: how full its paths are, and what its nodes stand for."""
+"""What the nodes of a structure stand for, by categories of their items."""
 
 from __future__ import annotations
 
@@ -7,132 +7,13 @@ from typing import Any
 import numpy as np
 from scipy import sparse
 
-from drlearn.inspection._axes import axes_of, fitted, logarithmic
+from drlearn.inspection._axes import axes_of, fitted
 from drlearn.recommenders._inputs import check_choice, check_number
 from drlearn.structure.paths import NO_PATH
 
-_SINGLE_SIZES = 40  # sizes up to here get a bar each, larger ones are taken together on a log scale
 _PRIOR_ITEMS = 10.0
 _LARGEST_LIFT = 3  # in powers of two: where the colours end
 _TICKS = 60
-
-
-class PathSizeDisplay:
-    """Items on the paths of a structure: a collapse, where few paths hold most items, is seen at once.
-
-    Parameters
-    ----------
-    path_sizes : array-like of shape (n_used_paths,)
-        Items on each path that has any.
-    n_items : int, default=None
-        Items in all, of which the largest path's share is told.
-
-    Attributes
-    ----------
-    ax_, figure_ : matplotlib Axes and Figure
-    bars_ : BarContainer or None
-        Of the histogram.
-    line_ : Line2D or None
-        Of the plot by rank.
-    mean_line_ : Line2D
-
-    Examples
-    --------
-    >>> display = PathSizeDisplay([3, 1, 2, 2]).plot()
-    >>> [int(bar.get_height()) for bar in display.bars_]
-    [1, 2, 1]
-    """
-
-    def __init__(self, path_sizes, *, n_items=None):
-        self.path_sizes = path_sizes
-        self.n_items = n_items
-
-    @classmethod
-    def from_estimator(cls, estimator: Any, *, kind="histogram", ax=None, **kwargs):
-        """Draw the path sizes of a fitted estimator.
-
-        Parameters
-        ----------
-        estimator : DeepRetrievalRecommender
-            Fitted.
-        kind, ax, kwargs
-            As in `plot`.
-
-        Returns
-        -------
-        display : PathSizeDisplay
-
-        Raises
-        ------
-        NotFittedError
-            Before `fit`.
-        TypeError
-            If the estimator is no DeepRetrievalRecommender.
-        """
-        est = fitted(estimator, "path_sizes_", cls.__name__, "DeepRetrievalRecommender")
-        n_items = np.count_nonzero((est.item_paths_ != NO_PATH).any(axis=1))
-        return cls(est.path_sizes_, n_items=n_items).plot(ax, kind=kind, **kwargs)
-
-    def plot(self, ax=None, *, kind="histogram", **kwargs):
-        """Draw the sizes.
-
-        Parameters
-        ----------
-        ax : matplotlib Axes, default=None
-            A new figure's by default.
-        kind : {"histogram", "rank"}, default="histogram"
-            Paths by their number of items, or items of the paths from the largest to the smallest.
-        kwargs
-            As `matplotlib.axes.Axes.hist` or `plot` take them.
-
-        Returns
-        -------
-        self
-
-        Raises
-        ------
-        ValueError
-            If no path has an item.
-        """
-        check_choice(kind, "kind", ("histogram", "rank"))
-        sizes = np.asarray(self.path_sizes)
-        if len(sizes) == 0:
-            raise ValueError("path_sizes is empty: no path has an item.")
-        ax = axes_of(ax, f"{type(self).__name__}.plot")
-        self.bars_ = self.line_ = None
-        if kind == "histogram":
-            self._plot_histogram(ax, sizes, kwargs)
-        else:
-            ranked = np.sort(sizes)[::-1]
-            style = {"drawstyle": "steps-post", "marker": "o", "markevery": [0]} | kwargs
-            (self.line_,) = ax.plot(np.arange(1, len(sizes) + 1), ranked, **style)
-            ax.set(xlabel="rank of the path", ylabel="items on the path", ylim=(0.8, 2.5 * sizes.max()))
-            logarithmic(ax.xaxis)
-            logarithmic(ax.yaxis)
-        mean, draw = sizes.mean(), ax.axvline if kind == "histogram" else ax.axhline
-        largest = f"largest {sizes.max():,}"
-        if self.n_items:
-            largest += f", {sizes.max() / self.n_items:.1%} of all items"
-        self.mean_line_ = draw(mean, color="C1", linestyle="--", label=f"mean {mean:.1f}\n{largest}")
-        ax.set_title(f"{len(sizes):,} paths in use")
-        ax.legend(frameon=False, loc="upper right")
-        self.ax_, self.figure_ = ax, ax.figure
-        return self
-
-    def _plot_histogram(self, ax, sizes, kwargs):
-        from matplotlib.ticker import MaxNLocator
-
-        few = sizes.max() <= _SINGLE_SIZES
-        edges = np.arange(1, sizes.max() + 2) if few else np.geomspace(1, sizes.max() + 1, 31).round()
-        style = {"color": "C0", "edgecolor": ax.get_facecolor(), "linewidth": 0.5} | kwargs
-        heights, _, self.bars_ = ax.hist(sizes, bins=np.unique(edges) - 0.5, **style)
-        ax.set(xlabel="items on the path", ylabel="paths", ylim=(0.7, 4 * heights.max()))
-        logarithmic(ax.yaxis)
-        if few:
-            ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-        else:
-            logarithmic(ax.xaxis)
-            ax.set_xlim(left=0.52)  # no tick at half an item
 
 
 class PathMapDisplay:
@@ -205,7 +86,7 @@ class PathMapDisplay:
             What `describe` calls the items; their ids by default.
         max_categories : int, default=30
             Only so many, the most frequent, get a row.
-        measure, ax, kwargs
+        measure, ax, **kwargs
             As in `plot`.
 
         Returns
@@ -220,6 +101,17 @@ class PathMapDisplay:
             If the estimator is no DeepRetrievalRecommender.
         ValueError
             If there is no such layer, or no item has a label.
+
+        Examples
+        --------
+        >>> from drlearn import DeepRetrievalRecommender
+        >>> from drlearn.datasets import make_interactions
+        >>> X = make_interactions(60, 40, random_state=0)
+        >>> est = DeepRetrievalRecommender(n_epochs=2, max_iter=1, random_state=0).fit(X)
+        >>> labels = {item: "even" if item % 2 == 0 else "odd" for item in range(40)}
+        >>> display = PathMapDisplay.from_estimator(est, labels)
+        >>> sorted(display.categories)
+        ['even', 'odd']
         """
         est = fitted(estimator, "item_paths_", cls.__name__, "DeepRetrievalRecommender")
         space, ids = est.path_space_, est._fit_X.item_ids.tolist()
@@ -247,12 +139,27 @@ class PathMapDisplay:
             A new figure's by default.
         measure : {"lift", "share"}, default="lift"
             How many times as frequent a category is on the node as among all items, or its share.
-        kwargs
+        **kwargs
             As `matplotlib.axes.Axes.imshow` takes them.
 
         Returns
         -------
         self
+
+        Raises
+        ------
+        TypeError
+            If `ax` is no Axes.
+        ValueError
+            If `measure` is none of those named.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> shares, overall = np.array([[0.9, 0.1], [0.2, 0.8]]), np.array([0.5, 0.5])
+        >>> display = PathMapDisplay(shares, overall, np.array([7, 3]), ["film", "book"]).plot()
+        >>> [tick.get_text() for tick in display.ax_.get_xticklabels()]
+        ['7', '3']
         """
         check_choice(measure, "measure", ("lift", "share"))
         n_nodes, n_categories = np.shape(self.shares)
@@ -301,6 +208,19 @@ class PathMapDisplay:
         ------
         ValueError
             If there is no such node, or the display was made without items.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> display = PathMapDisplay(
+        ...     np.array([[0.9, 0.1], [0.2, 0.8]]), np.array([0.5, 0.5]), np.array([1, 0]), ["film", "book"],
+        ...     item_nodes=np.array([[[1, 0]], [[0, 1]], [[1, 1]]]), item_names=["a", "b", "c"],
+        ...     item_counts=np.array([5, 9, 7]),
+        ... )
+        >>> print(display.describe(1))
+        node 1: 2 items; film 1.8 times
+          c
+          a
         """
         if self.item_nodes is None:
             raise ValueError("describe needs item_nodes, item_names and item_counts; use from_estimator.")
