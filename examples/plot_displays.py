@@ -13,7 +13,12 @@ import matplotlib.pyplot as plt
 
 from drlearn import DeepRetrievalRecommender
 from drlearn.datasets import make_interactions
-from drlearn.inspection import BeamCurveDisplay, PathMapDisplay, PathSizeDisplay, TrainingHistoryDisplay
+from drlearn.inspection import (
+    BeamCurveDisplay,
+    PathMapDisplay,
+    PathSizeDisplay,
+    TrainingHistoryDisplay,
+)
 
 X, planted = make_interactions(500, 300, random_state=0, return_paths=True)
 train, test = X[:400], X[400:]
@@ -58,7 +63,7 @@ plt.show()
 # it is the branch of the planted tree that the item grew on, the first two nodes of its planted path, which
 # the fit was not told.
 
-labels = {item: f"branch {first}-{second}" for item, (first, second, _) in enumerate(planted.tolist())}
+labels = {item: f"branch {path[0]}-{path[1]}" for item, path in enumerate(planted)}
 display = PathMapDisplay.from_estimator(est, labels)
 display.ax_.set_title("Planted branches on the nodes of the first layer")
 plt.show()

@@ -117,7 +117,8 @@ class TrainingHistoryDisplay:
 
         Examples
         --------
-        >>> history = [{"round": 1, "moved": 0.6, "recall": 0.1}, {"round": 2, "moved": 0.2, "recall": 0.14}]
+        >>> history = [{"round": 1, "moved": 0.6, "recall": 0.1},
+        ...            {"round": 2, "moved": 0.2, "recall": 0.14}]
         >>> display = TrainingHistoryDisplay(history).plot(panels=["recall"])
         >>> display.axes_["recall"].get_title()
         'Recall at 10 of held-out users'

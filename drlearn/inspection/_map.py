@@ -49,7 +49,8 @@ class PathMapDisplay:
     --------
     >>> import numpy as np
     >>> display = PathMapDisplay(
-    ...     np.array([[0.9, 0.1], [0.2, 0.8]]), np.array([0.5, 0.5]), np.array([7, 3]), ["film", "book"]
+    ...     np.array([[0.9, 0.1], [0.2, 0.8]]), np.array([0.5, 0.5]), np.array([7, 3]),
+    ...     ["film", "book"],
     ... ).plot(measure="share")
     >>> display.image_.get_array().shape
     (2, 2)
@@ -213,9 +214,9 @@ class PathMapDisplay:
         --------
         >>> import numpy as np
         >>> display = PathMapDisplay(
-        ...     np.array([[0.9, 0.1], [0.2, 0.8]]), np.array([0.5, 0.5]), np.array([1, 0]), ["film", "book"],
-        ...     item_nodes=np.array([[[1, 0]], [[0, 1]], [[1, 1]]]), item_names=["a", "b", "c"],
-        ...     item_counts=np.array([5, 9, 7]),
+        ...     np.array([[0.9, 0.1], [0.2, 0.8]]), np.array([0.5, 0.5]), np.array([1, 0]),
+        ...     ["film", "book"], item_nodes=np.array([[[1, 0]], [[0, 1]], [[1, 1]]]),
+        ...     item_names=["a", "b", "c"], item_counts=np.array([5, 9, 7]),
         ... )
         >>> print(display.describe(1))
         node 1: 2 items; film 1.8 times
