@@ -6,6 +6,7 @@ from numbers import Integral
 
 import numpy as np
 
+from drlearn._readers import check_positive
 from drlearn.interactions import Vocabulary, as_interactions
 
 
@@ -56,7 +57,7 @@ def _kinds(ids: np.ndarray) -> set[str]:
 
 def top_of(recommended, k) -> np.ndarray:
     """Validate the recommended lists and cut them to k columns."""
-    k = positive_integer(k, "k")
+    k = check_positive(k, "k")
     if not isinstance(recommended, np.ndarray):
         # As objects: numpy would turn [1, "a"] into two strings, and fails on rows of several lengths.
         recommended = np.asarray(recommended, dtype=object)
@@ -66,10 +67,3 @@ def top_of(recommended, k) -> np.ndarray:
             f"{recommended.shape}. Recommend at least k items, pad short rows with -1 or None, or lower k."
         )
     return recommended[:, :k]
-
-
-def positive_integer(value, name: str) -> int:
-    """Return a positive integer."""
-    if isinstance(value, bool) or not isinstance(value, Integral) or value < 1:
-        raise ValueError(f"{name} must be a positive integer; got {value!r}.")
-    return int(value)

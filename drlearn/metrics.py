@@ -24,7 +24,8 @@ from typing import Any
 
 import numpy as np
 
-from drlearn._hits import hits_of, positive_integer, top_of
+from drlearn._hits import hits_of, top_of
+from drlearn._readers import check_positive
 from drlearn.interactions import Interactions, as_interactions
 
 __all__ = [
@@ -249,7 +250,7 @@ def coverage_at_k(recommended: Any, k: int, n_items: int) -> float:
     0.25
     """
     top = top_of(recommended, k)
-    n_items = positive_integer(n_items, "n_items")
+    n_items = check_positive(n_items, "n_items")
     distinct = top.ravel() if top.dtype == object else np.unique(top)
     n_found = len(set(distinct.tolist()) - {None, -1})
     if n_found > n_items:
@@ -311,7 +312,7 @@ def make_scorer(metric: str | Sequence[str] = "recall", k: int = 10, history: fl
     if isinstance(history, bool) or not isinstance(history, Real) or not 0 < history < 1:
         raise ValueError(f"history must be a share between 0 and 1, both excluded; got {history!r}.")
     return _RecommenderScorer(
-        metric if isinstance(metric, str) else names, positive_integer(k, "k"), float(history)
+        metric if isinstance(metric, str) else names, check_positive(k, "k"), float(history)
     )
 
 

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from sklearn.utils import check_random_state
 
+from drlearn._readers import check_positive
 from drlearn.interactions import Interactions, as_interactions
 
 __all__ = ["holdout_users", "time_splits"]
@@ -105,8 +106,7 @@ def time_splits(X: Any, n_splits: int = 5) -> Iterator[tuple[Interactions, Inter
         raise TypeError(f"X must be Interactions, whose events have times; got {type(X).__name__}.")
     if X.times is None:
         raise ValueError("X has no times; build it with a time column, as Interactions.from_frame does.")
-    if isinstance(n_splits, bool) or not isinstance(n_splits, Integral) or n_splits < 1:
-        raise ValueError(f"n_splits must be a positive integer; got {n_splits!r}.")
+    check_positive(n_splits, "n_splits")
     times = np.sort(X.times)
     if len(times) == 0:
         raise ValueError("X has no events; pass rows with events.")

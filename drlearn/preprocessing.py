@@ -7,7 +7,7 @@ object, too, so an item that lost its events simply has none.
 
 from __future__ import annotations
 
-from numbers import Integral, Real
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ from scipy import sparse
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
+from drlearn._readers import check_positive
 from drlearn._vocabulary import Vocabulary
 from drlearn.interactions import Interactions, as_interactions
 
@@ -223,7 +224,7 @@ class KCore(TransformerMixin, BaseEstimator):
     def _fit(self, X: Interactions) -> np.ndarray:
         """Learn the core and return which events are in it."""
         for name in ("min_user_events", "min_item_events"):
-            _check_positive(getattr(self, name), name)
+            check_positive(getattr(self, name), name)
         rows = np.repeat(np.arange(X.n_users), X.lengths)
         kept, n_before, n_iter = np.ones(X.n_events, dtype=bool), -1, 0
         while n_before != (n_kept := np.count_nonzero(kept)):
@@ -329,7 +330,7 @@ class LastEvents(TransformerMixin, BaseEstimator):
         >>> LastEvents(n=2).fit([["a", "b", "c"], ["b"]]).n_features_in_
         3
         """
-        _check_positive(self.n, "n")
+        check_positive(self.n, "n")
         self.n_features_in_ = as_interactions(X).n_items
         return self
 
@@ -356,15 +357,10 @@ class LastEvents(TransformerMixin, BaseEstimator):
         >>> LastEvents(n=2).transform([["a", "b", "c"], ["b"]]).lengths
         array([2, 1])
         """
-        _check_positive(self.n, "n")
+        check_positive(self.n, "n")
         return as_interactions(X).tail(self.n)
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
         tags.requires_fit = False
         return tags
-
-
-def _check_positive(value: Any, name: str) -> None:
-    if isinstance(value, bool) or not isinstance(value, Integral) or value < 1:
-        raise ValueError(f"{name} must be a positive integer, got {value!r}")

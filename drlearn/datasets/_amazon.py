@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 from sklearn.utils import Bunch
 
+from drlearn._readers import check_positive
 from drlearn.datasets._files import (
     Counts,
-    check_min_user_events,
     data_folders,
     download,
     find,
@@ -80,7 +80,7 @@ def fetch_amazon_books(
     --------
     >>> books = fetch_amazon_books().interactions  # doctest: +SKIP
     """
-    check_min_user_events(min_user_events)
+    check_positive(min_user_events, "min_user_events")
     folders = data_folders(data_home)
     source = find([NAME], folders)
     if source is None:

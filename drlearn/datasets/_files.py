@@ -8,7 +8,6 @@ import re
 import urllib.request
 import warnings
 import zipfile
-from numbers import Integral
 from pathlib import Path
 from typing import NamedTuple
 
@@ -110,12 +109,6 @@ class Counts(NamedTuple):
     n_users: int
     n_items: int
     n_events: int
-
-
-def check_min_user_events(value) -> None:
-    """Raise unless it is a positive integer."""
-    if isinstance(value, bool) or not isinstance(value, Integral) or value < 1:
-        raise ValueError(f"min_user_events must be a positive integer; got {value!r}.")
 
 
 def of_active_users(users: np.ndarray, min_user_events: int) -> np.ndarray:

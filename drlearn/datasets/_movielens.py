@@ -10,9 +10,9 @@ from typing import NamedTuple
 import numpy as np
 from sklearn.utils import Bunch
 
+from drlearn._readers import check_positive
 from drlearn.datasets._files import (
     Counts,
-    check_min_user_events,
     data_folders,
     download,
     find,
@@ -132,7 +132,7 @@ def fetch_movielens(
         raise ValueError(f"name must be one of {list(RELEASES)}; got {name!r}.")
     if min_rating is not None and (isinstance(min_rating, bool) or not isinstance(min_rating, Real)):
         raise ValueError(f"min_rating must be a number or None; got {min_rating!r}.")
-    check_min_user_events(min_user_events)
+    check_positive(min_user_events, "min_user_events")
     release, stem = RELEASES[name], f"ml-{name}"
     folders = data_folders(data_home)
     wanted = list(dict.fromkeys([f"{stem}.zip", stem, release.folder, f"{stem}.parquet"]))
