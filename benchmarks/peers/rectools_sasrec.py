@@ -31,12 +31,14 @@ def dataset(indptr, items):
     return Dataset.construct(pd.DataFrame(columns))
 
 
-def recommend(model, histories, n_users, k):
+def recommend(model, histories, n_users, k, exclude_seen):
     """Lists of the histories' users; rows of users without a known item stay empty."""
     users = histories.user_id_map.external_ids
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        found = model.recommend(users, histories, k=k, filter_viewed=True, on_unsupported_targets="ignore")
+        found = model.recommend(
+            users, histories, k=k, filter_viewed=exclude_seen, on_unsupported_targets="ignore"
+        )
     lists = np.full((n_users, k), -1)
     lists[found[Columns.User], found[Columns.Rank] - 1] = found[Columns.Item]
     return lists
@@ -55,7 +57,9 @@ def main():
     for epoch in range(1, epochs + 1):
         with job.fitting():
             model.fit_partial(train, min_epochs=1, max_epochs=1)
-        job.leave(recommend(model, histories, len(job.history[0]) - 1, job.k), epochs=epoch)
+        for mode in job.modes:
+            lists = recommend(model, histories, len(job.history[0]) - 1, job.k, mode)
+            job.leave(lists, epochs=epoch, exclude_seen=mode)
         if job.out_of_time:
             break
 

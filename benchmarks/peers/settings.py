@@ -50,6 +50,8 @@ _SAMPLED |= {"loss": "sampled_softmax", "n_negatives": 128}
 # rate of its published search on MovieLens 1M, the 20 events of its published timings, and smaller batches.
 _GRU4REC = {"epochs": 300, "learning_rate": 0.005, "MAX_ITEM_LIST_LENGTH": 20, "train_batch_size": 512}
 
+STARTS["sasrec"] = {**_SAMPLED, "session_max_len": 50}
+
 _POPULARITY = {"class": "PopularityRecommender"}
 _SOFTMAX = {"class": "SoftmaxRecommender"}
 _DR = {"class": "DeepRetrievalRecommender"}
