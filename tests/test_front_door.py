@@ -64,6 +64,7 @@ ROOMS = [  # a module may import those above it
     "recommenders.item_knn",
     "recommenders.softmax",
     "recommenders._diagnostics",
+    "recommenders._path_weight",
     "recommenders._retrieval",
     "recommenders._structure_streaming",
     "recommenders.deep_retrieval",
