@@ -49,6 +49,7 @@ ROOMS = [  # a module may import those above it
     "structure.assignment",
     "structure.initialization",
     "search.rerank",
+    "structure.distillation",
     "_hits",
     "metrics",
     "model_selection",

@@ -55,6 +55,9 @@ class DeepRetrievalRecommender(StructureStreaming):
     init : {"kmeans", "random"}, default="kmeans"
         First paths: residual k-means of the item vectors before the last two epochs of training
         together, or random paths from the first epoch on (the paper's).
+    distillation : float, default=0.5
+        Share of the events whose item is drawn from the softmax in the rounds of EM: the structure learns
+        to find what the softmax ranks first, not only what users met. 0 is the paper's.
     path_weight : float or "auto", default=0.0
         Weight of an item's log path probability beside its logit when candidates are ordered; 0
         is the paper's order. "auto" has `fit` choose among 0, 0.05, 0.1, 0.2 and 0.4 by the F-measure
@@ -73,10 +76,9 @@ class DeepRetrievalRecommender(StructureStreaming):
         met before, and fits `recommend` with seen items left out; True learns every next item, and
         fits ``exclude_seen=False``.
     horizon : float, default=20
-        How far ahead a user's wishes are learned: in the last three tenths of the epochs the target of
-        a history is drawn from the rest of the row, the next event included: geometric, in an endless
-        row on average the `horizon`-th, in short rows much nearer. 1 learns next events only, as the
-        paper does, and as the rounds of EM do always.
+        How far ahead a user's wishes are learned: in the last three tenths of the epochs the target of a
+        history is drawn from the rest of the row: geometric, in an endless row on average the
+        `horizon`-th event, in short rows much nearer. 1 learns next events only, as the paper does.
     n_hidden : int, default=64
         Hidden units in each layer of the structure network.
     n_negatives : int, default=1024
@@ -151,9 +153,9 @@ class DeepRetrievalRecommender(StructureStreaming):
     `encoder="mean"` is the right choice. All events count alike; weights are for filters.
 
     Departures from the paper: the default encoder is stronger, items have one table of vectors
-    and a cosine softmax, the softmax learns what comes later too (`horizon`), first paths come from
-    k-means, and the M-step starts from scores of the whole training set rather than of the latest
-    batches.
+    and a cosine softmax, the softmax learns what comes later too (`horizon`) and teaches the structure
+    (`distillation`), first paths come from k-means, and the M-step starts from scores of the whole
+    training set rather than of the latest batches.
 
     References
     ----------
@@ -170,11 +172,11 @@ class DeepRetrievalRecommender(StructureStreaming):
     """
 
     def __init__(self, *, width="auto", depth=3, n_paths=3, beam_size="auto", alpha="auto", penalty_degree=4,
-                 n_candidate_paths=300, decay=0.999, max_iter=2, init="kmeans", path_weight=0.0,
-                 embedding_dim=64, encoder="mixed", history_length=69, repeats=False, horizon=20,
-                 n_hidden=64, n_negatives=1024, n_epochs=14, n_structure_epochs=3, batch_size="auto",
-                 learning_rate=0.01, validation_fraction=0.0, device="cpu", checkpoint_dir=None,
-                 n_jobs=None, random_state=None, verbose=0):  # fmt: skip
+                 n_candidate_paths=300, decay=0.999, max_iter=2, init="kmeans", distillation=0.5,
+                 path_weight=0.0, embedding_dim=64, encoder="mixed", history_length=69, repeats=False,
+                 horizon=20, n_hidden=64, n_negatives=1024, n_epochs=14, n_structure_epochs=3,
+                 batch_size="auto", learning_rate=0.01, validation_fraction=0.0, device="cpu",
+                 checkpoint_dir=None, n_jobs=None, random_state=None, verbose=0):  # fmt: skip
         self.width = width
         self.depth = depth
         self.n_paths = n_paths
@@ -185,6 +187,7 @@ class DeepRetrievalRecommender(StructureStreaming):
         self.decay = decay
         self.max_iter = max_iter
         self.init = init
+        self.distillation = distillation
         self.path_weight = path_weight
         self.embedding_dim = embedding_dim
         self.encoder = encoder
@@ -213,6 +216,7 @@ class DeepRetrievalRecommender(StructureStreaming):
         check_number(self.alpha, "alpha", Real, 0, auto=True)
         check_number(self.penalty_degree, "penalty_degree", Real, 1)
         check_number(self.decay, "decay", Real, 0, 1, low_open=True)
+        check_number(self.distillation, "distillation", Real, 0, 1)
         check_number(self.path_weight, "path_weight", Real, 0, auto=True)
         check_number(self.validation_fraction, "validation_fraction", Real, 0, 0.9)
         if self.path_weight == "auto" and self.validation_fraction == 0:
@@ -264,6 +268,7 @@ class DeepRetrievalRecommender(StructureStreaming):
         """The paper's training: all together first, then EM over a frozen softmax (section 3)."""
         from drlearn.recommenders import _diagnostics
         from drlearn.recommenders._path_weight import fitted_path_weight
+        from drlearn.structure.distillation import distilled_items
         from drlearn.structure.encoding import encode_pairs
         from drlearn.structure.scores import ScoreTable, no_scores
         from drlearn.structure.training import StructureTrainer, target_events
@@ -273,10 +278,10 @@ class DeepRetrievalRecommender(StructureStreaming):
         X, validation = self._hold_out(X, seed)
         model, structure, item_paths = self._train_together(X, counts, space, seed, shards, checkpoint)
         targets = target_events(X, self.repeats)
-        users, items = encode_pairs(model, X, targets, self.history_length, shards)
+        users, met = encode_pairs(model, X, targets, self.history_length, shards)
         probe = self._probe(X, validation, model, counts, seed, shards)
         batch_size, alpha = min(self._batch_size(X), STRUCTURE_BATCH), self._alpha(counts, space)
-        trainer = StructureTrainer(structure, users, items, batch_size=batch_size, seed=seed, shards=shards)
+        trainer = StructureTrainer(structure, users, batch_size=batch_size, seed=seed, shards=shards)
         parts = {"model": model, "structure": structure, "structure_optimizer": trainer.optimizer}
         path_scores = no_scores(X.n_items, self.n_candidate_paths)
         if history:
@@ -288,12 +293,16 @@ class DeepRetrievalRecommender(StructureStreaming):
             for iteration in range(len(history), self.max_iter + 1):
                 if iteration > 0:
                     before, started = item_paths, time.perf_counter()
+                    items = distilled_items(
+                        users, met, self.distillation, done[0], before, probe.item_vectors, probe.allowed,
+                        stream(seed, 6, iteration), probe.n_threads,
+                    )  # fmt: skip
                     path_scores, item_paths = self._maximize(
                         users, items, done[0], before, space, alpha, stream(seed, 5, iteration), iteration
                     )
                     moved = _diagnostics.share_moved(before, item_paths)
                     seconds_m, started = time.perf_counter() - started, time.perf_counter()
-                    loss = self._fit_structure(trainer, item_paths, space, iteration)
+                    loss = self._fit_structure(trainer, items, item_paths, space, iteration)
                 network, index = structure.export(), build_path_index(item_paths)
                 row = _diagnostics.structure_row(probe, network, item_paths, index, space, counts)
                 history.record(
@@ -320,9 +329,9 @@ class DeepRetrievalRecommender(StructureStreaming):
         return {
             "softmax_model_": model.cpu(), "item_vectors_": probe.item_vectors,
             "structure_model_": structure.cpu(), "path_space_": space, "item_paths_": item_paths,
-            "path_scores_": path_scores, "alpha_": alpha,
-            "beam_curve_": beams, "path_weight_": weight, "path_weight_curve_": tried,
-            "history_": history, "n_iter_": len(history) - 1, "interrupted": interrupted,
+            "path_scores_": path_scores, "alpha_": alpha, "beam_curve_": beams,
+            "path_weight_": weight, "path_weight_curve_": tried, "history_": history,
+            "n_iter_": len(history) - 1, "interrupted": interrupted,
         }  # fmt: skip
 
     def _train_together(self, X, counts, space, seed, shards, checkpoint):
@@ -378,7 +387,7 @@ class DeepRetrievalRecommender(StructureStreaming):
             path_scores, item_paths, n_events, alpha=alpha, penalty_degree=self.penalty_degree
         )
 
-    def _fit_structure(self, trainer, item_paths, space, iteration):
+    def _fit_structure(self, trainer, items, item_paths, space, iteration):
         """E-step: fit the network to the paths, the softmax frozen; return the last epoch's loss."""
         from drlearn.structure.training import PathTargets
 
@@ -387,5 +396,5 @@ class DeepRetrievalRecommender(StructureStreaming):
         for epoch in range(n_epochs):
             rate = 1 - epoch / n_epochs if last else 1.0
             with progress_bar(trainer.n_events, f"round {iteration}, E-step", self.verbose) as bar:
-                loss = trainer.epoch((iteration, epoch), targets, rate, bar.update)
+                loss = trainer.epoch((iteration, epoch), items, targets, rate, bar.update)
         return loss
