@@ -102,7 +102,11 @@ class Measurement:
             est = SoftmaxRecommender(random_state=self.seed)
             est.set_params(**{name: value for name, value in changes.items() if name in known})
             return est.set_params(encoder=TwoTower(est.embedding_dim, seed=self.seed))
-        paper = {"encoder": "gru", "init": "random", "horizon": 1} if method == "dr-paper" else {}
+        paper = (
+            {"encoder": "gru", "init": "random", "horizon": 1, "distillation": 0}
+            if method == "dr-paper"
+            else {}
+        )
         parameters = {**PAPER.get(self.name, {}), **paper, **changes}
         return DeepRetrievalRecommender(random_state=self.seed, **parameters)
 

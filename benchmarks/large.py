@@ -29,12 +29,13 @@ from drlearn.metrics import recall_at_k
 from drlearn.model_selection import holdout_users
 from drlearn.recommenders import _diagnostics
 from drlearn.recommenders._lists import seen_items
-from drlearn.structure import assignment, encoding, initialization, scores, training
+from drlearn.structure import assignment, distillation, encoding, initialization, scores, training
 
 STAGES = (
     (training.JointTrainer, "epoch", "E-epoch, softmax"),
     (initialization, "kmeans_paths", "first paths (k-means)"),
     (encoding, "encode_pairs", "encoding the events"),
+    (distillation, "distilled_items", "M-step, draws from the softmax"),
     (scores, "score_paths", "M-step, scoring"),
     (assignment, "assign_paths", "M-step, assignment"),
     (training.StructureTrainer, "epoch", "E-epoch, structure"),

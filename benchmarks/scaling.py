@@ -145,11 +145,9 @@ class World:
             rng, space, n = np.random.default_rng(0), PathSpace(width, DEPTH), min(len(self.items), 2**17)
             paths = kmeans_paths(self.vectors, N_PATHS, space, rng, self._n_threads)
             model, targets = StructureModel(DIM, width, DEPTH, HIDDEN), PathTargets.of(paths, space, "cpu")
-            trainer = StructureTrainer(
-                model, self.users[:n], self.items[:n], batch_size=BATCH, seed=0, shards=self._shards
-            )
+            trainer = StructureTrainer(model, self.users[:n], batch_size=BATCH, seed=0, shards=self._shards)
             for epoch in range(2):
-                trainer.epoch((0, epoch), targets)
+                trainer.epoch((0, epoch), self.items[:n], targets)
             self._networks[width] = model.export(), paths
         return self._networks[width]
 
@@ -158,8 +156,8 @@ class World:
         users, items = self.users[:n_events], self.items[:n_events]
         targets = random_targets(len(self.vectors), width, n_paths)
         model = StructureModel(DIM, width, DEPTH, HIDDEN)
-        trainer = StructureTrainer(model, users, items, batch_size=BATCH, seed=0, shards=self._shards)
-        return Task(lambda: trainer.epoch((0, 0), targets), len(items))
+        trainer = StructureTrainer(model, users, batch_size=BATCH, seed=0, shards=self._shards)
+        return Task(lambda: trainer.epoch((0, 0), items, targets), len(items))
 
     def score(self, events, width=WIDTH, beam=BEAM):
         """M-step scoring by some events, given by their places."""

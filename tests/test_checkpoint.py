@@ -12,6 +12,7 @@ from torch import nn
 
 from drlearn import DeepRetrievalRecommender, SoftmaxRecommender
 from drlearn.datasets import make_interactions
+from drlearn.recommenders import _path_weight
 from drlearn.structure import checkpoint
 from drlearn.structure.training import JointTrainer, StructureTrainer
 
@@ -36,6 +37,7 @@ def state_of(est):
     arrays = [est.item_vectors_, *(t.numpy() for t in est.softmax_model_.state_dict().values())]
     if hasattr(est, "item_paths_"):
         arrays += [est.item_paths_, *est.path_scores_, *est.structure_, est.beam_curve_]
+        arrays += [est.path_weight_, est.path_weight_curve_]
     return [np.ascontiguousarray(a).tobytes() for a in arrays]
 
 
@@ -84,11 +86,24 @@ def test_a_fit_goes_on_where_it_was_cut_short(est, n, n_epochs, X, tmp_path, mon
 
 
 def test_random_first_paths_and_held_out_users_too(X, tmp_path, monkeypatch):
-    est = DeepRetrievalRecommender(**QUICK, init="random", validation_fraction=0.2)
+    est = DeepRetrievalRecommender(**QUICK, init="random", validation_fraction=0.2, path_weight="auto")
     wanted = clone(est).fit(X)
     with monkeypatch.context() as patch, pytest.raises(Stop):
         stop_in(patch, 3)
         clone(est).set_params(checkpoint_dir=tmp_path).fit(X)
+    assert state_of(est.set_params(checkpoint_dir=tmp_path).fit(X)) == state_of(wanted)
+
+
+def test_a_fit_cut_short_after_its_last_round_trains_no_more(X, tmp_path, monkeypatch):
+    def fails(scores):
+        raise Stop
+
+    est = DeepRetrievalRecommender(**QUICK, validation_fraction=0.2, path_weight="auto")
+    wanted = clone(est).fit(X)
+    with monkeypatch.context() as patch, pytest.raises(Stop):
+        patch.setattr(_path_weight, "choose_path_weight", fails)
+        clone(est).set_params(checkpoint_dir=tmp_path).fit(X)
+    stop_in(monkeypatch, 1)
     assert state_of(est.set_params(checkpoint_dir=tmp_path).fit(X)) == state_of(wanted)
 
 

@@ -324,6 +324,7 @@ BAD = {
     "init": ("zeros", 3, None),
     "decay": (0, 1.1, NAN, "slow", None),
     "path_weight": (-0.1, NAN, INF, "some", None),
+    "distillation": (-0.1, 1.1, NAN, "half", None),
     "horizon": (0, 0.9, NAN, INF, "some", None),
     "n_hidden": COUNT,
     "n_structure_epochs": COUNT,

@@ -169,7 +169,7 @@ def test_structure_epochs_recover_planted_paths():
     x = (4 * np.eye(16)[items] + 0.1 * rng.standard_normal((4000, 16))).astype(np.float32)
     with torch_session(0), Shards(2) as shards:
         structure = StructureModel(16, 4, 2, 16)
-        trainer = StructureTrainer(structure, x, items, batch_size=128, seed=0, shards=shards)
+        trainer = StructureTrainer(structure, x, batch_size=128, seed=0, shards=shards)
         targets = PathTargets.of(item_paths, space, "cpu")
-        losses = [trainer.epoch((1, epoch), targets) for epoch in range(6)]
+        losses = [trainer.epoch((1, epoch), items, targets) for epoch in range(6)]
     assert losses[0] < np.log(16) and losses[-1] < 0.1

@@ -11,7 +11,7 @@ from drlearn.search.rerank import Catalogue, retrieve
 from drlearn.structure.paths import NO_PATH
 
 PROBE_USERS, _CURVE_USERS = 1024, 128
-_PROBE_BEAM, _PROBE_K = 25, 10
+PROBE_K, _PROBE_BEAM = 10, 25
 _COLLAPSED_SHARE, _FEW_ITEMS = 0.1, 200
 
 
@@ -44,10 +44,10 @@ class Probe(NamedTuple):
         vectors, indptr = self.vectors[:n], self.seen[0][: n + 1]
         return self._replace(vectors=vectors, seen=(indptr, self.seen[1]), truth=None)
 
-    def retrieve(self, structure, item_paths, index, beam_size):
+    def retrieve(self, structure, item_paths, index, beam_size, path_weight=0.0):
         """Return what `drlearn.search.rerank.retrieve` gives the probed users."""
-        catalogue = Catalogue(self.item_vectors, item_paths, self.allowed, 0.0)
-        k = min(_PROBE_K, len(self.allowed))
+        catalogue = Catalogue(self.item_vectors, item_paths, self.allowed, path_weight)
+        k = min(PROBE_K, len(self.allowed))
         return retrieve(self.vectors, structure, beam_size, index, catalogue, self.seen, k, self.n_threads)
 
 
@@ -83,13 +83,16 @@ def share_moved(before, after):
     return float(new[after != NO_PATH].mean())
 
 
+def hits(top, indptr, items):
+    """Return how many of each row's true items are among those retrieved."""
+    rows = zip(indptr[:-1], indptr[1:], top, strict=True)
+    return np.array([np.isin(items[a:b], row).sum() for a, b, row in rows])
+
+
 def _recall(top, indptr, items):
-    hits = [
-        np.isin(items[a:b], row).mean()
-        for a, b, row in zip(indptr[:-1], indptr[1:], top, strict=True)
-        if b > a
-    ]
-    return float(np.mean(hits)) if hits else None
+    n_true = np.diff(indptr)
+    judged = n_true > 0
+    return float((hits(top, indptr, items)[judged] / n_true[judged]).mean()) if judged.any() else None
 
 
 def beam_curve(probe, structure, item_paths, index, space):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from numbers import Integral
+from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
@@ -43,6 +43,8 @@ class StructureRetrieval(SoftmaxBase):
         if paths.min() < NO_PATH or paths.max() >= space.size:
             raise ValueError(f"item_paths_ holds codes from {paths.min()} to {paths.max()} of {space.size}")
         expect_array(state, "beam_curve_", (None, 2), np.float64)
+        expect_array(state, "path_weight_curve_", (None, 3), np.float64)
+        check_number(state["path_weight_"], "path_weight_", Real, 0)
         weights = state["structure_model_"]
         dim, n_hidden = state["item_vectors_"].shape[1], weights["tables"].shape[-1]
         arguments = dim, space.width, space.depth, n_hidden
@@ -213,18 +215,16 @@ class StructureRetrieval(SoftmaxBase):
         return scan
 
     def _beam(self, beam_size, k):
-        """The beam of a call: given, the estimator's, or the one that brings enough candidates for k."""
-        from drlearn.recommenders._diagnostics import beam_for
-
+        """The beam of a call: given, or the estimator's."""
         beam_size = self.beam_size if beam_size is None else beam_size
-        if beam_size == "auto":
-            return beam_for(self.beam_curve_, _CANDIDATES_A_RESULT * k)
-        return min(check_number(beam_size, "beam_size", Integral, 1), self.path_space_.size)
+        return beam_of(beam_size, k, self.beam_curve_, self.path_space_)
 
     def _retrieve(self, users, beam_size, k, allowed, seen):
         from drlearn.search.rerank import Catalogue, retrieve
 
-        catalogue = Catalogue(self.item_vectors_, self.item_paths_, allowed, float(self.path_weight))
+        weight = check_number(self.path_weight, "path_weight", Real, 0, auto=True)
+        weight = float(self.path_weight_ if weight == "auto" else weight)
+        catalogue = Catalogue(self.item_vectors_, self.item_paths_, allowed, weight)
         return retrieve(
             users, self.structure_, beam_size, self.path_index_, catalogue, seen, k, self._n_threads()
         )
@@ -286,6 +286,15 @@ class StructureRetrieval(SoftmaxBase):
 
     def _no_paths(self, n, k):
         return np.full((n, k, self.item_paths_.shape[1]), NO_PATH)
+
+
+def beam_of(beam_size, k, curve, space):
+    """Return a beam as given, or for "auto" the one that brings enough candidates for k."""
+    from drlearn.recommenders._diagnostics import beam_for
+
+    if beam_size == "auto":
+        return beam_for(curve, _CANDIDATES_A_RESULT * k)
+    return min(check_number(beam_size, "beam_size", Integral, 1), space.size)
 
 
 def _available(allowed, seen):

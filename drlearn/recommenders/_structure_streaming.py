@@ -96,6 +96,23 @@ class StructureStreaming(StructureRetrieval):
             return self.alpha
         return automatic_alpha(counts, self.n_paths, space.size, self.penalty_degree)
 
+    def _hold_out(self, X, seed):
+        """Split off the users that rounds are judged by; return (training users, held-out users or None)."""
+        train, validation, n = X, X[:0], round(self.validation_fraction * len(X))
+        if n > 0:
+            order = stream(seed, 3).permutation(len(X))
+            train, validation = X[np.sort(order[n:])], X[np.sort(order[:n])].drop_empty(2)
+            self._check_pairs(train)
+        if len(validation):
+            return train, validation
+        if self.path_weight == "auto":
+            raise ValueError(
+                f"path_weight='auto' is chosen on held-out users, but among the {n} of {len(X)} that "
+                f"validation_fraction={self.validation_fraction} holds out is none of two events: raise "
+                "validation_fraction, or set path_weight to a number."
+            )
+        return train, None
+
     def _probe(self, X, validation, model, counts, seed, shards):
         """Users on whom rounds are compared: held-out ones, else a sample of the training users."""
         from drlearn.recommenders._diagnostics import PROBE_USERS, Probe

@@ -11,6 +11,7 @@ import numpy as np
 from drlearn._history import TrainingHistory, progress_bar, warn_interrupted
 from drlearn._runtime import stream
 from drlearn.recommenders._inputs import check_choice, check_number, warn_of_memory
+from drlearn.recommenders._retrieval import beam_of
 from drlearn.recommenders._structure_streaming import M_STEP_BEAM, StructureStreaming
 from drlearn.structure.paths import NO_PATH, PathSpace, automatic_width, build_path_index
 
@@ -54,9 +55,14 @@ class DeepRetrievalRecommender(StructureStreaming):
     init : {"kmeans", "random"}, default="kmeans"
         First paths: residual k-means of the item vectors before the last two epochs of training
         together, or random paths from the first epoch on (the paper's).
-    path_weight : float, default=0.0
+    distillation : float, default=0.5
+        Share of the events whose item is drawn from the softmax in the rounds of EM: the structure learns
+        to find what the softmax ranks first, not only what users met. 0 is the paper's.
+    path_weight : float or "auto", default=0.0
         Weight of an item's log path probability beside its logit when candidates are ordered; 0
-        is the paper's order.
+        is the paper's order. "auto" has `fit` choose among 0, 0.05, 0.1, 0.2 and 0.4 by the F-measure
+        at 10 of the users held out by `validation_fraction`, and keeps 0 unless another gains more
+        than its standard error. A number may be set anew after `fit`.
     embedding_dim : int, default=64
         Length of user and item vectors.
     encoder : {"mixed", "gru", "mean"} or torch.nn.Module, default="mixed"
@@ -70,10 +76,9 @@ class DeepRetrievalRecommender(StructureStreaming):
         met before, and fits `recommend` with seen items left out; True learns every next item, and
         fits ``exclude_seen=False``.
     horizon : float, default=20
-        How far ahead a user's wishes are learned: in the last three tenths of the epochs the target of
-        a history is drawn from the rest of the row, the next event included: geometric, in an endless
-        row on average the `horizon`-th, in short rows much nearer. 1 learns next events only, as the
-        paper does, and as the rounds of EM do always.
+        How far ahead a user's wishes are learned: in the last three tenths of the epochs the target of a
+        history is drawn from the rest of the row: geometric, in an endless row on average the
+        `horizon`-th event, in short rows much nearer. 1 learns next events only, as the paper does.
     n_hidden : int, default=64
         Hidden units in each layer of the structure network.
     n_negatives : int, default=1024
@@ -90,7 +95,8 @@ class DeepRetrievalRecommender(StructureStreaming):
     learning_rate : float, default=0.01
         Of encoder and softmax: the peak, after a short warm-up; decays linearly to nothing.
     validation_fraction : float, default=0.0
-        Share of the users to hold out; their recall at 10 is in `history_`.
+        Share of the users to hold out; their recall at 10 is in `history_`, and `path_weight="auto"`
+        is chosen on them.
     device : str, default="cpu"
         Torch device for training and encoding.
     checkpoint_dir : path-like, default=None
@@ -123,6 +129,11 @@ class DeepRetrievalRecommender(StructureStreaming):
         Inner products with the user vectors of `transform` are the softmax's logits.
     beam_curve_ : ndarray of shape (n, 2)
         Beam sizes and the mean candidates they brought.
+    path_weight_ : float
+        The weight that `fit` chose, or was given.
+    path_weight_curve_ : ndarray of shape (n, 3)
+        With `path_weight="auto"` the weights tried, the mean F-measures of the held-out users, and the
+        standard errors of the gains over 0; else empty.
     history_ : list of dict
         A row a round (0 is the training together): losses, share of paths that moved, path sizes,
         layer entropies, distinct items recommended, held-out recall, seconds of E and M.
@@ -142,9 +153,9 @@ class DeepRetrievalRecommender(StructureStreaming):
     `encoder="mean"` is the right choice. All events count alike; weights are for filters.
 
     Departures from the paper: the default encoder is stronger, items have one table of vectors
-    and a cosine softmax, the softmax learns what comes later too (`horizon`), first paths come from
-    k-means, and the M-step starts from scores of the whole training set rather than of the latest
-    batches.
+    and a cosine softmax, the softmax learns what comes later too (`horizon`) and teaches the structure
+    (`distillation`), first paths come from k-means, and the M-step starts from scores of the whole
+    training set rather than of the latest batches.
 
     References
     ----------
@@ -161,11 +172,11 @@ class DeepRetrievalRecommender(StructureStreaming):
     """
 
     def __init__(self, *, width="auto", depth=3, n_paths=3, beam_size="auto", alpha="auto", penalty_degree=4,
-                 n_candidate_paths=300, decay=0.999, max_iter=2, init="kmeans", path_weight=0.0,
-                 embedding_dim=64, encoder="mixed", history_length=69, repeats=False, horizon=20,
-                 n_hidden=64, n_negatives=1024, n_epochs=14, n_structure_epochs=3, batch_size="auto",
-                 learning_rate=0.01, validation_fraction=0.0, device="cpu", checkpoint_dir=None,
-                 n_jobs=None, random_state=None, verbose=0):  # fmt: skip
+                 n_candidate_paths=300, decay=0.999, max_iter=2, init="kmeans", distillation=0.5,
+                 path_weight=0.0, embedding_dim=64, encoder="mixed", history_length=69, repeats=False,
+                 horizon=20, n_hidden=64, n_negatives=1024, n_epochs=14, n_structure_epochs=3,
+                 batch_size="auto", learning_rate=0.01, validation_fraction=0.0, device="cpu",
+                 checkpoint_dir=None, n_jobs=None, random_state=None, verbose=0):  # fmt: skip
         self.width = width
         self.depth = depth
         self.n_paths = n_paths
@@ -176,6 +187,7 @@ class DeepRetrievalRecommender(StructureStreaming):
         self.decay = decay
         self.max_iter = max_iter
         self.init = init
+        self.distillation = distillation
         self.path_weight = path_weight
         self.embedding_dim = embedding_dim
         self.encoder = encoder
@@ -204,8 +216,14 @@ class DeepRetrievalRecommender(StructureStreaming):
         check_number(self.alpha, "alpha", Real, 0, auto=True)
         check_number(self.penalty_degree, "penalty_degree", Real, 1)
         check_number(self.decay, "decay", Real, 0, 1, low_open=True)
-        check_number(self.path_weight, "path_weight", Real, 0)
+        check_number(self.distillation, "distillation", Real, 0, 1)
+        check_number(self.path_weight, "path_weight", Real, 0, auto=True)
         check_number(self.validation_fraction, "validation_fraction", Real, 0, 0.9)
+        if self.path_weight == "auto" and self.validation_fraction == 0:
+            raise ValueError(
+                "path_weight='auto' is chosen on held-out users, but validation_fraction is 0: set "
+                "validation_fraction, to 0.05 for instance, or path_weight to a number."
+            )
         check_choice(self.init, "init", ("kmeans", "random"))
         if self.n_paths > self.n_candidate_paths:
             raise ValueError(
@@ -249,6 +267,8 @@ class DeepRetrievalRecommender(StructureStreaming):
     def _expectation_maximization(self, X, counts, space, seed, shards, checkpoint):
         """The paper's training: all together first, then EM over a frozen softmax (section 3)."""
         from drlearn.recommenders import _diagnostics
+        from drlearn.recommenders._path_weight import fitted_path_weight
+        from drlearn.structure.distillation import distilled_items
         from drlearn.structure.encoding import encode_pairs
         from drlearn.structure.scores import ScoreTable, no_scores
         from drlearn.structure.training import StructureTrainer, target_events
@@ -258,10 +278,10 @@ class DeepRetrievalRecommender(StructureStreaming):
         X, validation = self._hold_out(X, seed)
         model, structure, item_paths = self._train_together(X, counts, space, seed, shards, checkpoint)
         targets = target_events(X, self.repeats)
-        users, items = encode_pairs(model, X, targets, self.history_length, shards)
+        users, met = encode_pairs(model, X, targets, self.history_length, shards)
         probe = self._probe(X, validation, model, counts, seed, shards)
         batch_size, alpha = min(self._batch_size(X), STRUCTURE_BATCH), self._alpha(counts, space)
-        trainer = StructureTrainer(structure, users, items, batch_size=batch_size, seed=seed, shards=shards)
+        trainer = StructureTrainer(structure, users, batch_size=batch_size, seed=seed, shards=shards)
         parts = {"model": model, "structure": structure, "structure_optimizer": trainer.optimizer}
         path_scores = no_scores(X.n_items, self.n_candidate_paths)
         if history:
@@ -273,12 +293,16 @@ class DeepRetrievalRecommender(StructureStreaming):
             for iteration in range(len(history), self.max_iter + 1):
                 if iteration > 0:
                     before, started = item_paths, time.perf_counter()
+                    items = distilled_items(
+                        users, met, self.distillation, done[0], before, probe.item_vectors, probe.allowed,
+                        stream(seed, 6, iteration), probe.n_threads,
+                    )  # fmt: skip
                     path_scores, item_paths = self._maximize(
                         users, items, done[0], before, space, alpha, stream(seed, 5, iteration), iteration
                     )
                     moved = _diagnostics.share_moved(before, item_paths)
                     seconds_m, started = time.perf_counter() - started, time.perf_counter()
-                    loss = self._fit_structure(trainer, item_paths, space, iteration)
+                    loss = self._fit_structure(trainer, items, item_paths, space, iteration)
                 network, index = structure.export(), build_path_index(item_paths)
                 row = _diagnostics.structure_row(probe, network, item_paths, index, space, counts)
                 history.record(
@@ -293,18 +317,21 @@ class DeepRetrievalRecommender(StructureStreaming):
                 raise
             warn_interrupted(f"after round {len(history) - 1} of {self.max_iter}")
             interrupted = True
-        else:
-            checkpoint.clear()
         network, weights, item_paths, path_scores = done
         structure.load_state_dict(weights)
         index = build_path_index(item_paths)
         _diagnostics.warn_if_collapsed(history[-1], np.count_nonzero(counts), alpha)
+        beams = _diagnostics.beam_curve(probe, network, item_paths, index, space)
+        beam_size = beam_of(self.beam_size, _diagnostics.PROBE_K, beams, space)
+        weight, tried = fitted_path_weight(self.path_weight, probe, network, item_paths, index, beam_size)
+        if not interrupted:
+            checkpoint.clear()
         return {
             "softmax_model_": model.cpu(), "item_vectors_": probe.item_vectors,
             "structure_model_": structure.cpu(), "path_space_": space, "item_paths_": item_paths,
-            "path_scores_": path_scores, "alpha_": alpha,
-            "beam_curve_": _diagnostics.beam_curve(probe, network, item_paths, index, space),
-            "history_": history, "n_iter_": len(history) - 1, "interrupted": interrupted,
+            "path_scores_": path_scores, "alpha_": alpha, "beam_curve_": beams,
+            "path_weight_": weight, "path_weight_curve_": tried, "history_": history,
+            "n_iter_": len(history) - 1, "interrupted": interrupted,
         }  # fmt: skip
 
     def _train_together(self, X, counts, space, seed, shards, checkpoint):
@@ -360,7 +387,7 @@ class DeepRetrievalRecommender(StructureStreaming):
             path_scores, item_paths, n_events, alpha=alpha, penalty_degree=self.penalty_degree
         )
 
-    def _fit_structure(self, trainer, item_paths, space, iteration):
+    def _fit_structure(self, trainer, items, item_paths, space, iteration):
         """E-step: fit the network to the paths, the softmax frozen; return the last epoch's loss."""
         from drlearn.structure.training import PathTargets
 
@@ -369,15 +396,5 @@ class DeepRetrievalRecommender(StructureStreaming):
         for epoch in range(n_epochs):
             rate = 1 - epoch / n_epochs if last else 1.0
             with progress_bar(trainer.n_events, f"round {iteration}, E-step", self.verbose) as bar:
-                loss = trainer.epoch((iteration, epoch), targets, rate, bar.update)
+                loss = trainer.epoch((iteration, epoch), items, targets, rate, bar.update)
         return loss
-
-    def _hold_out(self, X, seed):
-        """Split off the users whose recall is reported; return (training users, held-out users or None)."""
-        n = round(self.validation_fraction * len(X))
-        if n == 0:
-            return X, None
-        order = stream(seed, 3).permutation(len(X))
-        train, validation = X[np.sort(order[n:])], X[np.sort(order[:n])]
-        self._check_pairs(train)
-        return train, validation.drop_empty(2) if (validation.lengths > 1).any() else None

@@ -313,20 +313,23 @@ def dropout_with(rng, tensor):
 class StructureTrainer:
     """Trains the structure network on frozen user vectors."""
 
-    def __init__(self, structure, X, items, *, batch_size, seed, shards):
+    def __init__(self, structure, X, *, batch_size, seed, shards):
         self._structure, self._shards, self._seed, self._batch_size = structure, shards, seed, batch_size
-        self._X, self._items, self.n_events = torch.from_numpy(X), items, len(items)
+        self._X, self.n_events = torch.from_numpy(X), len(X)
         self.optimizer = torch.optim.Adam(structure.parameters(), lr=STRUCTURE_LEARNING_RATE)
 
-    def epoch(self, number, targets, rate=1.0, progress=None):
-        """Run the epoch (round, epoch) at a share `rate` of the learning rate; return the mean loss."""
-        order = stream(self._seed, 1, *number).permutation(len(self._items))
+    def epoch(self, number, items, targets, rate=1.0, progress=None):
+        """Run the epoch (round, epoch) towards the events' items; return the mean loss.
+
+        `rate` is a share of the learning rate.
+        """
+        order = stream(self._seed, 1, *number).permutation(self.n_events)
         self.optimizer.param_groups[0]["lr"] = STRUCTURE_LEARNING_RATE * rate
         parameters, device = list(self._structure.parameters()), targets.nodes.device
 
         def loss_of_shard(part):
             x = self._X[torch.from_numpy(part)].to(device)  # (E, dim)
-            wanted = torch.from_numpy(self._items[part]).to(device)
+            wanted = torch.from_numpy(items[part]).to(device)
             return self._structure.loss(x, targets.nodes[wanted], targets.exists[wanted])
 
         total = 0.0

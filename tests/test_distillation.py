@@ -1,0 +1,73 @@
+"""Draws from the softmax: in proportion to it, from what a beam brings, for a share of the events."""
+
+import numpy as np
+import pytest
+import reference
+
+from drlearn import DeepRetrievalRecommender
+from drlearn.datasets import make_interactions
+from drlearn.structure.distillation import distilled_items
+from drlearn.structure.paths import NO_PATH
+
+WIDTH, DEPTH, DIM, N_ITEMS = 3, 2, 4, 12
+
+
+def world(n_events, seed=0):
+    """Events of one user vector each, and items spread over all paths of a random structure."""
+    rng = np.random.default_rng(seed)
+    users = rng.normal(size=(n_events, DIM)).astype(np.float32)
+    structure = reference.random_structure(rng, DIM, WIDTH, DEPTH, 5)
+    paths = np.array([rng.permutation(WIDTH**DEPTH)[:2] for _ in range(N_ITEMS)])
+    vectors = rng.normal(size=(N_ITEMS, DIM)).astype(np.float32)
+    return users, rng.integers(N_ITEMS, size=n_events).astype(np.int32), structure, paths, vectors
+
+
+def test_draws_follow_the_softmax_over_all_that_the_beam_brings():
+    users, items, structure, paths, vectors = world(40_000)
+    users[:] = users[0]
+    allowed = np.arange(N_ITEMS) != 3
+    rng = np.random.default_rng(1)
+    drawn = distilled_items(users, items, 1.0, structure, paths, vectors, allowed, rng)
+    chance = np.exp(vectors @ users[0]) * allowed
+    shares = np.bincount(drawn, minlength=N_ITEMS) / len(drawn)
+    np.testing.assert_allclose(shares, chance / chance.sum(), atol=0.01)
+    assert drawn.dtype == np.int32
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3])
+def test_the_other_events_keep_their_items(share):
+    users, items, structure, paths, vectors = world(20_000)
+    items[:] = 3  # which may not be drawn
+    before, allowed = items.copy(), np.arange(N_ITEMS) != 3
+    rng = np.random.default_rng(1)
+    drawn = distilled_items(users, items, share, structure, paths, vectors, allowed, rng)
+    assert (drawn != 3).mean() == pytest.approx(share, abs=0.02)
+    np.testing.assert_array_equal(items, before)
+
+
+def test_without_candidates_events_keep_their_items():
+    users, items, structure, paths, vectors = world(50)
+    nothing, rng = np.full_like(paths, NO_PATH), np.random.default_rng(1)
+    drawn = distilled_items(users, items, 1.0, structure, nothing, vectors, np.ones(N_ITEMS, bool), rng)
+    np.testing.assert_array_equal(drawn, items)
+
+
+def test_draws_do_not_depend_on_the_number_of_threads():
+    arrays = world(20_000)
+    users, items, *rest = arrays
+    one, three = (
+        distilled_items(users, items, 0.7, *rest, np.ones(N_ITEMS, bool), np.random.default_rng(1), n)
+        for n in (1, 3)
+    )
+    np.testing.assert_array_equal(one, three)
+
+
+def test_a_structure_that_learns_from_the_softmax_finds_more_of_what_it_ranks_first():
+    X = make_interactions(1200, 400, random_state=0)
+    found = {}
+    for share in (0.0, 0.5):
+        est = DeepRetrievalRecommender(distillation=share, n_epochs=5, n_paths=1, random_state=0).fit(X[200:])
+        wanted, mine = est.brute_force().recommend(X[:200]), est.recommend(X[:200], beam_size=8)
+        found[share] = np.mean([np.isin(*rows).mean() for rows in zip(wanted, mine, strict=True)])
+        assert est.count_candidates(X[:200], beam_size=8).mean() < 40
+    assert found[0.5] > found[0.0] + 0.05  # 0.89 and 0.76
