@@ -43,7 +43,7 @@ def choose_path_weight(scores, weights=PATH_WEIGHTS):
     (0.1, [[0.0, 0.1, 0.0], [0.1, 0.167, 0.047]])
     """
     gains = scores - scores[0]
-    # About 0, as if the weight were of no use: a single user then never decides.
+    # About 0, not about the mean gain: the choice is the same, but one user alone never decides.
     errors = np.linalg.norm(gains, axis=1) / gains.shape[1]
     means = gains.mean(axis=1)
     best = np.where(means > errors, means, 0).argmax()
