@@ -22,12 +22,19 @@ def world(n_events, seed=0):
     return users, rng.integers(N_ITEMS, size=n_events).astype(np.int32), structure, paths, vectors
 
 
+def draw(users, items, structure, paths, vectors, share, allowed=None, n_threads=1):
+    allowed = np.ones(N_ITEMS, bool) if allowed is None else allowed
+    return distilled_items(
+        users, items, structure, paths, share=share, item_vectors=vectors, allowed=allowed,
+        rng=np.random.default_rng(1), n_threads=n_threads,
+    )  # fmt: skip
+
+
 def test_draws_follow_the_softmax_over_all_that_the_beam_brings():
     users, items, structure, paths, vectors = world(40_000)
     users[:] = users[0]
     allowed = np.arange(N_ITEMS) != 3
-    rng = np.random.default_rng(1)
-    drawn = distilled_items(users, items, 1.0, structure, paths, vectors, allowed, rng)
+    drawn = draw(users, items, structure, paths, vectors, 1.0, allowed)
     chance = np.exp(vectors @ users[0]) * allowed
     shares = np.bincount(drawn, minlength=N_ITEMS) / len(drawn)
     np.testing.assert_allclose(shares, chance / chance.sum(), atol=0.01)
@@ -39,26 +46,20 @@ def test_the_other_events_keep_their_items(share):
     users, items, structure, paths, vectors = world(20_000)
     items[:] = 3  # which may not be drawn
     before, allowed = items.copy(), np.arange(N_ITEMS) != 3
-    rng = np.random.default_rng(1)
-    drawn = distilled_items(users, items, share, structure, paths, vectors, allowed, rng)
+    drawn = draw(users, items, structure, paths, vectors, share, allowed)
     assert (drawn != 3).mean() == pytest.approx(share, abs=0.02)
     np.testing.assert_array_equal(items, before)
 
 
 def test_without_candidates_events_keep_their_items():
     users, items, structure, paths, vectors = world(50)
-    nothing, rng = np.full_like(paths, NO_PATH), np.random.default_rng(1)
-    drawn = distilled_items(users, items, 1.0, structure, nothing, vectors, np.ones(N_ITEMS, bool), rng)
+    drawn = draw(users, items, structure, np.full_like(paths, NO_PATH), vectors, 1.0)
     np.testing.assert_array_equal(drawn, items)
 
 
 def test_draws_do_not_depend_on_the_number_of_threads():
-    arrays = world(20_000)
-    users, items, *rest = arrays
-    one, three = (
-        distilled_items(users, items, 0.7, *rest, np.ones(N_ITEMS, bool), np.random.default_rng(1), n)
-        for n in (1, 3)
-    )
+    events = world(20_000)
+    one, three = (draw(*events, 0.7, n_threads=n) for n in (1, 3))
     np.testing.assert_array_equal(one, three)
 
 

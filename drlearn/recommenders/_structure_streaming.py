@@ -1,4 +1,7 @@
-"""Deep Retrieval goes on: a round of EM over fresh events, for whose items paths are chosen anew."""
+"""Deep Retrieval goes on: a round of EM over fresh events, for whose items paths are chosen anew.
+
+What `fit` and `partial_fit` share stands here too.
+"""
 
 from __future__ import annotations
 
@@ -88,6 +91,12 @@ class StructureStreaming(StructureRetrieval):
         item_paths = self.item_paths_.copy()
         item_paths[codes] = NO_PATH
         return {"item_paths_": item_paths}
+
+    def _peak_bytes(self, X):
+        """As training together takes, or an M-step, with score table and event vectors: the larger."""
+        an_item = 8 * self.embedding_dim + 12 * self.n_candidate_paths + 16 * self.n_paths
+        an_event = 4 * self.embedding_dim + 20  # of which some are chosen, by number
+        return max(super()._peak_bytes(X), an_item * X.n_items + an_event * X.n_events)
 
     def _alpha(self, counts, space):
         from drlearn.structure.assignment import automatic_alpha

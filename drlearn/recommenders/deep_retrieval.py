@@ -233,12 +233,6 @@ class DeepRetrievalRecommender(StructureStreaming):
         if self.width != "auto":
             self._new_space(self.width)
 
-    def _peak_bytes(self, X):
-        """As training together takes, or an M-step, with score table and event vectors: the larger."""
-        an_item = 8 * self.embedding_dim + 12 * self.n_candidate_paths + 16 * self.n_paths
-        an_event = 4 * self.embedding_dim + 20  # of which some are chosen, by number
-        return max(super()._peak_bytes(X), an_item * X.n_items + an_event * X.n_events)
-
     def _new_space(self, width):
         space = PathSpace(width, self.depth)
         if space.size < self.n_paths:
@@ -293,10 +287,12 @@ class DeepRetrievalRecommender(StructureStreaming):
             for iteration in range(len(history), self.max_iter + 1):
                 if iteration > 0:
                     before, started = item_paths, time.perf_counter()
-                    items = distilled_items(
-                        users, met, self.distillation, done[0], before, probe.item_vectors, probe.allowed,
-                        stream(seed, 6, iteration), probe.n_threads,
-                    )  # fmt: skip
+                    with progress_bar(len(met), f"round {iteration}, draws", self.verbose) as bar:
+                        items = distilled_items(
+                            users, met, done[0], before, share=self.distillation, allowed=probe.allowed,
+                            item_vectors=probe.item_vectors, rng=stream(seed, 6, iteration),
+                            n_threads=probe.n_threads, progress=bar.update,
+                        )  # fmt: skip
                     path_scores, item_paths = self._maximize(
                         users, items, done[0], before, space, alpha, stream(seed, 5, iteration), iteration
                     )

@@ -10,7 +10,9 @@ from drlearn.structure.paths import build_path_index
 _BEAM, _BEST, _EVENTS_A_CHUNK = 50, 20, 8192
 
 
-def distilled_items(users, items, share, structure, item_paths, item_vectors, allowed, rng, n_threads=1):
+def distilled_items(
+    users, items, structure, item_paths, *, share, item_vectors, allowed, rng, n_threads=1, progress=None
+):
     """Return the items of events, those of a random share of them drawn anew from the softmax.
 
     A structure is good where its beams bring the items that the softmax ranks first, of which a user met
@@ -22,16 +24,18 @@ def distilled_items(users, items, share, structure, item_paths, item_vectors, al
     users : ndarray of shape (n_events, dim), float32
         User vectors before the events.
     items : ndarray of shape (n_events,), int32
-    share : float
-        Share of the events to draw for.
     structure : StructureArrays
     item_paths : ndarray of shape (n_items, J), int64
+    share : float
+        Share of the events to draw for.
     item_vectors : ndarray of shape (n_items, dim), float32
         Whose inner products with user vectors are the softmax's logits.
     allowed : ndarray of shape (n_items,), bool
         Items that may be drawn.
     rng : numpy.random.Generator
     n_threads : int, default=1
+    progress : callable, default=None
+        Called with the number of events done.
 
     Returns
     -------
@@ -50,4 +54,6 @@ def distilled_items(users, items, share, structure, item_paths, item_vectors, al
         noisy = logits + rng.gumbel(size=logits.shape)  # the largest is a draw from the softmax
         drawn = best[np.arange(len(best)), noisy.argmax(axis=1)]
         items[events] = np.where(drawn >= 0, drawn, items[events])
+        if progress is not None:
+            progress(int(len(events) / share))
     return items
