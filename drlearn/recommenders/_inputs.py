@@ -111,7 +111,7 @@ def as_numbers(X):
 def is_ids(X):
     """Whether X is a list of user ids rather than of histories."""
     if isinstance(X, (list, tuple)):
-        return len(X) > 0 and all(np.ndim(x) == 0 for x in X)
+        return len(X) > 0 and all(not isinstance(x, (list, tuple)) and np.ndim(x) == 0 for x in X)
     if isinstance(X, Interactions) or not hasattr(X, "__array__") or nw.dependencies.is_into_dataframe(X):
         return False
     X = np.asarray(X)

@@ -214,10 +214,10 @@ class StructureRetrieval(SoftmaxBase):
 
     def _beam(self, beam_size, k):
         """The beam of a call: given, the estimator's, or the one that brings enough candidates for k."""
-        from drlearn.recommenders._diagnostics import beam_for
-
         beam_size = self.beam_size if beam_size is None else beam_size
         if beam_size == "auto":
+            from drlearn.recommenders._diagnostics import beam_for
+
             return beam_for(self.beam_curve_, _CANDIDATES_A_RESULT * k)
         return min(check_number(beam_size, "beam_size", Integral, 1), self.path_space_.size)
 
