@@ -134,8 +134,8 @@ class RaggedRows:
         except ValueError as error:
             raise ValueError(f"rows cannot be looked up by user id: {error}") from error
         user_ids = as_ids(user_ids, "user_ids")
-        rows = users.encode(user_ids).astype(np.int64)
-        if (rows < 0).any():
+        rows = users._encode(user_ids).astype(np.int64)
+        if -1 in rows:
             unknown = list(dict.fromkeys(user_ids[rows < 0].tolist()))
             raise ValueError(f"{len(unknown)} unknown user id(s): {listed(unknown, 10)}")
         return rows

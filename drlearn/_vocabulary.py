@@ -265,7 +265,10 @@ class Vocabulary:
         array([[ 1,  0],
                [-1,  1]], dtype=int32)
         """
-        values = as_ids(values)
+        return self._encode(as_ids(values))
+
+    def _encode(self, values: np.ndarray) -> np.ndarray:
+        """Encode what `as_ids` has made."""
         if values.dtype != object and self._ids.dtype != object:
             return self._encode_integers(values)
         if self._index is None:

@@ -223,8 +223,8 @@ class Interactions(RaggedRows):
     def _from_known(cls, sequences: Sequence, item_vocabulary: Vocabulary) -> tuple[Interactions, np.ndarray]:
         """Do as `reindex` after `from_sequences`: one look-up an event, unless some id is unknown."""
         flat, lengths = read_sequences(sequences)
-        codes = item_vocabulary.encode(flat)
-        if codes.min(initial=0) < 0:
+        codes = item_vocabulary._encode(flat)
+        if -1 in codes:
             vocabulary, codes = Vocabulary.from_values(flat)
             return cls(offsets(lengths), codes, item_vocabulary=vocabulary).reindex(item_vocabulary)
         values = offsets(lengths), codes, item_vocabulary, np.arange(len(lengths)), None, None

@@ -262,11 +262,10 @@ class BaseRecommender(Persistent, Streaming, LearnedHTML, BaseEstimator):
 
     def _serve_chunk(self, X, k, exclude_seen, allowed, options):
         seen = seen_items(X, exclude_seen)
-        empty = X.lengths == 0
-        if not empty.any():
+        if X.lengths.all():
             return self._rank(X, k, allowed, seen, **options)
         top, scores, paths = self._rank_popular(X, k, allowed, seen, **options)
-        rows = np.flatnonzero(~empty)
+        rows = np.flatnonzero(X.lengths)
         if len(rows):
             ranked = self._rank(X[rows], k, allowed, seen_items(X[rows], exclude_seen), **options)
             top[rows], scores[rows] = ranked[:2]

@@ -222,10 +222,8 @@ class SoftmaxBase(ClassNamePrefixFeaturesOutMixin, TransformerMixin, SimilarItem
             with torch_session(), Shards(self._n_threads()) as shards:
                 return encode_rows(self.softmax_model_, X, self.history_length, shards)
         from drlearn.search.encoder import encode_histories
-        from drlearn.structure.windows import last_windows
 
-        windows = last_windows(X.indptr, self.history_length)
-        return encode_histories(X.items, *windows, self.encoder_, self._n_threads())
+        return encode_histories(X.indptr, X.items, self.history_length, self.encoder_, self._n_threads())
 
     @property
     def _n_features_out(self):

@@ -132,13 +132,16 @@ def _linear(x, weight, bias, out):
 
 
 @fast_jit
-def _encode_rows(items, first, length, rows, encoder, out):
+def _encode_rows(indptr, items, rows, history_length, encoder, out):
     """Write the vectors of a few users, their places in `rows`, longest history first."""
-    n_rows, n_steps, dim = rows.shape[0], length[rows[0]], encoder.table.shape[1]
+    n_rows, dim = rows.shape[0], encoder.table.shape[1]
+    stop = indptr[rows + 1]
+    length = np.minimum(stop - indptr[rows], history_length)
+    n_steps = length[0]
     events, active = np.zeros((n_steps, n_rows, dim), np.float32), np.zeros(n_steps, np.int64)
     parts, vectors = np.zeros((n_rows, 3, dim), np.float32), np.empty((n_rows, dim), np.float32)
     for i in range(n_rows):
-        at, n = first[rows[i]], length[rows[i]]
+        at, n = stop[i] - length[i], length[i]
         for t in range(n):
             item, active[t] = items[at + t], i + 1
             for j in range(dim):
@@ -161,7 +164,7 @@ def _encode_rows(items, first, length, rows, encoder, out):
         # Gates and candidates go where inputs and events are, which nothing needs any more.
         gru_forward(inputs, active, encoder.hidden_weight, encoder.hidden_bias, states, inputs, events)
         for i in range(n_rows):
-            parts[i, 0] = states[length[rows[i]], i]
+            parts[i, 0] = states[length[i], i]
     _linear(parts.reshape(n_rows, 3 * dim), encoder.mix.reshape(3 * dim, dim), encoder.mix_bias, vectors)
     for i in range(n_rows):
         norm = _ZERO
@@ -172,15 +175,17 @@ def _encode_rows(items, first, length, rows, encoder, out):
             out[rows[i], j] = vectors[i, j] * scale
 
 
-def encode_histories(items, first, length, encoder, n_threads=1):
-    """Encode runs of events as user vectors of length sqrt(dim).
+def encode_histories(indptr, items, history_length, encoder, n_threads=1):
+    """Encode the last events of ragged rows as user vectors of length sqrt(dim).
 
     Parameters
     ----------
+    indptr : ndarray of shape (n + 1,), int64
+        Row i has the events ``indptr[i]:indptr[i + 1]``.
     items : ndarray, int
         Items of all events.
-    first, length : ndarrays of shape (n,), int64
-        Place of each history's first event, and its events.
+    history_length : int
+        Events of a row that are read at most.
     encoder : EncoderArrays
     n_threads : int, default=1
 
@@ -189,11 +194,12 @@ def encode_histories(items, first, length, encoder, n_threads=1):
     ndarray of shape (n, dim), float32
         Zeros for empty histories.
     """
-    out = np.zeros((len(length), encoder.table.shape[1]), np.float32)
-    order = (-length).argsort(kind="stable")[: np.count_nonzero(length)]
+    shorter = indptr[:-1] - indptr[1:]  # minus the lengths
+    out = np.zeros((len(shorter), encoder.table.shape[1]), np.float32)
+    order = shorter.argsort(kind="stable")[: np.count_nonzero(shorter)]
 
     def block(start, stop):
-        _encode_rows(items, first, length, order[start:stop], encoder, out)
+        _encode_rows(indptr, items, order[start:stop], history_length, encoder, out)
 
     run_blocks(block, even_bounds(len(order), _ROWS), n_threads)
     return out
