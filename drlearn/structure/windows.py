@@ -68,7 +68,7 @@ def places_ahead(indptr, horizon, rng):
 
 def last_windows(indptr, history_length):
     """Return the window of the last `history_length` events of every row (possibly of length 0)."""
-    length = np.minimum(indptr[1:] - indptr[:-1], history_length)
+    length = np.minimum(np.diff(indptr), history_length)
     return Windows(indptr[1:] - length, length)
 
 
