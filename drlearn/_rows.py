@@ -19,13 +19,13 @@ _FIELDS = ("indptr", "items", "item_vocabulary", "user_ids", "times", "weights")
 def offsets(lengths: np.ndarray) -> np.ndarray:
     """Return where rows of these lengths start and end in one array: 0, then the running sum, int64."""
     indptr = np.zeros(len(lengths) + 1, dtype=np.int64)
-    np.cumsum(lengths, out=indptr[1:])
+    lengths.cumsum(out=indptr[1:])
     return indptr
 
 
 def runs(starts: np.ndarray, lengths: np.ndarray, indptr: np.ndarray) -> np.ndarray:
     """Return the places of runs of events, one after another; `indptr` is ``offsets(lengths)``."""
-    return np.arange(indptr[-1]) + np.repeat(starts - indptr[:-1], lengths)
+    return np.arange(indptr[-1]) + (starts - indptr[:-1]).repeat(lengths)
 
 
 class RaggedRows:
@@ -59,7 +59,7 @@ class RaggedRows:
     @property
     def lengths(self) -> np.ndarray:
         """Number of events of every row."""
-        return np.diff(self.indptr)
+        return self.indptr[1:] - self.indptr[:-1]
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, type(self)):
@@ -82,7 +82,10 @@ class RaggedRows:
                 raise IndexError(f"row {key} is out of range for {len(self)} rows")
             row = int(key) % len(self)
             return self.item_vocabulary.decode(self.items[self.indptr[row] : self.indptr[row + 1]])
-        rows = row_numbers(key, len(self))
+        return self._rows(row_numbers(key, len(self)))
+
+    def _rows(self, rows: np.ndarray) -> Any:
+        """Return rows by their numbers, which are known to fit."""
         starts = self.indptr[rows]
         return self._gather(starts, self.indptr[rows + 1] - starts, self.user_ids[rows])
 
@@ -131,8 +134,8 @@ class RaggedRows:
         except ValueError as error:
             raise ValueError(f"rows cannot be looked up by user id: {error}") from error
         user_ids = as_ids(user_ids, "user_ids")
-        rows = users.encode(user_ids).astype(np.int64)
-        if (rows < 0).any():
+        rows = users._encode(user_ids).astype(np.int64)
+        if -1 in rows:
             unknown = list(dict.fromkeys(user_ids[rows < 0].tolist()))
             raise ValueError(f"{len(unknown)} unknown user id(s): {listed(unknown, 10)}")
         return rows

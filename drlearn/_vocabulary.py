@@ -58,6 +58,16 @@ def _span(ids: np.ndarray) -> tuple[int, int]:
     return low, int(ids.max()) - low + 1
 
 
+def _table_of(ids: np.ndarray) -> tuple[int | None, np.ndarray]:
+    """Lowest id and the codes by distance from it, then -1; of a wide range None and the ascending order."""
+    low, span = _span(ids)
+    if span > 4 * len(ids) + 65536:
+        return None, np.argsort(ids).astype(np.int32)
+    table = np.full(span + 1, -1, dtype=np.int32)
+    table[ids - low] = np.arange(len(ids), dtype=np.int32)
+    return low, table
+
+
 def _factorize_objects(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return distinct ids and codes: numbered in one pass over a dict, then the few distinct ones sorted."""
     index = defaultdict(count().__next__)
@@ -108,7 +118,7 @@ class Vocabulary:
     array(['tea', None], dtype=object)
     """
 
-    __slots__ = ("_ids", "_index", "_range", "_table")
+    __slots__ = ("_ids", "_index", "_table")
 
     def __init__(self, ids: Any):
         ids = as_ids(ids, "ids").copy()
@@ -127,7 +137,7 @@ class Vocabulary:
 
     def _set(self, ids: np.ndarray) -> None:
         ids.setflags(write=False)
-        self._ids, self._index, self._range, self._table = ids, None, None, None
+        self._ids, self._index, self._table = ids, None, None
 
     @classmethod
     def _trusted(cls, ids: np.ndarray) -> Vocabulary:
@@ -255,7 +265,10 @@ class Vocabulary:
         array([[ 1,  0],
                [-1,  1]], dtype=int32)
         """
-        values = as_ids(values)
+        return self._encode(as_ids(values))
+
+    def _encode(self, values: np.ndarray) -> np.ndarray:
+        """Encode what `as_ids` has made."""
         if values.dtype != object and self._ids.dtype != object:
             return self._encode_integers(values)
         if self._index is None:
@@ -272,22 +285,14 @@ class Vocabulary:
         ids = self._ids
         if len(ids) == 0:
             return np.full(values.shape, -1, dtype=np.int32)
-        if self._range is None:
-            self._range = _span(ids)
-        low, span = self._range
-        narrow = span <= 4 * len(ids) + 65536
-        if self._table is None and narrow:
-            self._table = np.full(span, -1, dtype=np.int32)
-            self._table[ids - low] = np.arange(len(ids), dtype=np.int32)
-        elif self._table is None:
-            self._table = np.argsort(ids).astype(np.int32)
-        if narrow:
-            inside = (values >= low) & (values <= low + span - 1)
-            codes = self._table[np.where(inside, values, low) - low]
-            codes[~inside] = -1
-            return codes
-        position = np.minimum(np.searchsorted(ids, values, sorter=self._table), len(ids) - 1)
-        codes = self._table[position]
+        if self._table is None:  # set when it is whole: other threads may be asking
+            self._table = _table_of(ids)
+        low, table = self._table
+        if low is not None:
+            # Ids below the range wrap around to numbers beyond it; the last entry is -1.
+            return table[np.minimum((values - low).view(np.uint64), len(table) - 1)]
+        position = np.minimum(np.searchsorted(ids, values, sorter=table), len(ids) - 1)
+        codes = table[position]
         return np.where(ids[codes] == values, codes, np.int32(-1))
 
     def decode(self, codes: Any) -> np.ndarray:

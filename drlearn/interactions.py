@@ -220,6 +220,17 @@ class Interactions(RaggedRows):
         return cls(offsets(lengths), codes, item_vocabulary=item_vocabulary, user_ids=user_ids)
 
     @classmethod
+    def _from_known(cls, sequences: Sequence, item_vocabulary: Vocabulary) -> tuple[Interactions, np.ndarray]:
+        """Do as `reindex` after `from_sequences`: one look-up an event, unless some id is unknown."""
+        flat, lengths = read_sequences(sequences)
+        codes = item_vocabulary._encode(flat)
+        if -1 in codes:
+            vocabulary, codes = Vocabulary.from_values(flat)
+            return cls(offsets(lengths), codes, item_vocabulary=vocabulary).reindex(item_vocabulary)
+        values = offsets(lengths), codes, item_vocabulary, np.arange(len(lengths)), None, None
+        return cls._trusted(*values), item_vocabulary.ids[:0]
+
+    @classmethod
     def from_matrix(cls, X: Any, *, item_ids: Any = None, user_ids: Any = None) -> Interactions:
         """Read a matrix of weights, scipy sparse or dense, of shape (n_users, n_items).
 

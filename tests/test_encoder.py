@@ -8,7 +8,7 @@ from drlearn.structure.encoding import encode_rows
 from drlearn.structure.model import ENCODERS, SoftmaxModel, export_encoder, torch_session
 from drlearn.structure.training import Shards
 
-DIM, N_ITEMS = 6, 30
+DIM, N_ITEMS, HISTORY_LENGTH = 6, 30, 10
 
 
 class Rows:
@@ -29,9 +29,7 @@ def trained(kind, seed=0):
 
 
 def encoded(model, X, n_threads=1):
-    first, length = X.indptr[:-1], np.diff(X.indptr)
-    table = model.item_table.detach().numpy()
-    return encode_histories(X.items, first, length, table, export_encoder(model.encoder), n_threads)
+    return encode_histories(X.indptr, X.items, HISTORY_LENGTH, export_encoder(model), n_threads)
 
 
 @pytest.mark.parametrize("lengths", [[1], [5, 0, 3, 12, 1, 5], [0, 0], [7] * 70 + [2] * 70])
@@ -39,7 +37,7 @@ def encoded(model, X, n_threads=1):
 def test_serving_kernel_equals_the_trained_encoder(kind, lengths):
     X, model = Rows(np.random.default_rng(0), lengths), trained(kind)
     with torch_session(), Shards(1) as shards:
-        wanted = encode_rows(model, X, 100, shards)
+        wanted = encode_rows(model, X, HISTORY_LENGTH, shards)
     found = encoded(model, X)
     assert (found.shape, found.dtype) == ((len(lengths), DIM), np.float32)
     np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-5)
@@ -55,4 +53,4 @@ def test_vectors_do_not_depend_on_threads_or_the_other_rows(monkeypatch):
 
 
 def test_a_callers_own_encoder_has_no_arrays():
-    assert export_encoder(torch.nn.Identity()) is None
+    assert export_encoder(SoftmaxModel(N_ITEMS, DIM, torch.nn.Identity())) is None

@@ -241,6 +241,15 @@ def test_histories_without_a_known_item_are_refused(est, fitted, X):
 
 
 @each
+def test_ids_that_stand_for_none_are_refused_in_histories(est, fitted):
+    with pytest.raises(ValueError, match=r"holds a missing id \(None\)"):
+        fitted[type(est).__name__].recommend([["i01", None]])
+    numbers = PopularityRecommender().fit([[10, 20], [20]])
+    with pytest.raises(ValueError, match="holds the id -1, which stands for 'no item'"):
+        numbers.recommend([[10, -1]], k=1)
+
+
+@each
 def test_another_number_of_items_is_refused(est, fitted, X):
     est = fitted[type(est).__name__]
     matrix = X.to_csr()

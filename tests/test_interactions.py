@@ -51,7 +51,10 @@ def test_vocabulary_from_values(values, ids, dtype):
     assert vocabulary == Vocabulary(ids) and len(vocabulary) == len(ids)
 
 
-@pytest.mark.parametrize("ids", [np.arange(50), np.arange(50)[::-1] * 3 - 20, np.arange(50) * 10**12 - 7**12])
+@pytest.mark.parametrize("ids", [
+    np.arange(50), np.arange(50)[::-1] * 3 - 20, np.arange(50) * 10**12 - 7**12,
+    np.iinfo(np.int64).min + np.arange(50), np.iinfo(np.int64).max - np.arange(50),
+])  # fmt: skip
 def test_integer_encoding_agrees_with_a_dict(ids):
     rng = np.random.default_rng(0)
     ids = rng.permutation(ids)

@@ -65,7 +65,7 @@ class BaseRecommender(Persistent, Streaming, LearnedHTML, BaseEstimator):
         try:
             self._check_parameters()
             self._check_device()
-            X = self._read(X, reset=True)
+            X = self._converted(X, reset=True)
             if X.n_events == 0:
                 raise ValueError(
                     f"X has {X.n_users} users and {X.n_items} items but no events (0 samples to learn from); "
@@ -262,11 +262,10 @@ class BaseRecommender(Persistent, Streaming, LearnedHTML, BaseEstimator):
 
     def _serve_chunk(self, X, k, exclude_seen, allowed, options):
         seen = seen_items(X, exclude_seen)
-        empty = X.lengths == 0
-        if not empty.any():
+        if X.lengths.all():
             return self._rank(X, k, allowed, seen, **options)
         top, scores, paths = self._rank_popular(X, k, allowed, seen, **options)
-        rows = np.flatnonzero(~empty)
+        rows = np.flatnonzero(X.lengths)
         if len(rows):
             ranked = self._rank(X[rows], k, allowed, seen_items(X[rows], exclude_seen), **options)
             top[rows], scores[rows] = ranked[:2]
@@ -317,22 +316,15 @@ class BaseRecommender(Persistent, Streaming, LearnedHTML, BaseEstimator):
             raise TypeError(
                 f"X must be a list of user ids or of histories, got {X!r}; wrap a single id in a list."
             )
-        if isinstance(X, (list, tuple)) and len(X) and all(np.ndim(x) == 1 and len(x) == 0 for x in X):
-            return Interactions.from_sequences(X, item_vocabulary=self._fit_X.item_vocabulary)
         if not is_ids(X):
-            return self._read(X, reset=False)
+            return self._over_fitted_items(X)
         try:
-            return self._fit_X[self._fit_X.rows_of(X)]
+            return self._fit_X._rows(self._fit_X.rows_of(X))
         except ValueError as error:
             raise ValueError(
                 f"X was read as ids of users known from fit: {error}. Pass the histories of other users as a "
                 "list of sequences."
             ) from error
-
-    def _read(self, X, reset):
-        """Return X as Interactions; over the items of fit unless `reset`."""
-        X = self._converted(X, reset)
-        return X if reset else self._to_fitted_items(X)
 
     def _converted(self, X, reset):
         """Return X as Interactions over the items it names; a matrix's columns are those of fit."""
@@ -351,11 +343,13 @@ class BaseRecommender(Persistent, Streaming, LearnedHTML, BaseEstimator):
                     del self.feature_names_in_
         return X
 
-    def _to_fitted_items(self, X):
+    def _over_fitted_items(self, X):
+        """Return histories as Interactions over the items of fit; warn of others."""
         vocabulary = self._fit_X.item_vocabulary
-        if X.item_vocabulary is vocabulary:
-            return X
-        known, dropped = X.reindex(vocabulary)
+        if isinstance(X, (list, tuple)) and not is_matrix(X):
+            known, dropped = Interactions._from_known(X, vocabulary)
+        else:
+            known, dropped = self._converted(X, reset=False).reindex(vocabulary)
         if len(dropped) and known.n_events == 0:
             raise ValueError(
                 f"X has no item known from fit; its first ids are {dropped[:_LISTED].tolist()}, those of fit "

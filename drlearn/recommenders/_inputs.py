@@ -75,12 +75,6 @@ def warn_of_memory(n_bytes, advice):
 
 def is_matrix(X):
     """Whether X is a matrix of weights: sparse, an array, nested lists of floats or a frame of numbers."""
-    if isinstance(X, (Interactions, str)):
-        return False
-    if isinstance(X, np.ndarray):
-        return X.ndim != 1 or X.dtype != object
-    if sparse.issparse(X) or np.isscalar(X):
-        return True
     if isinstance(X, list):
         first = next((row for row in X if not isinstance(row, (list, tuple)) or len(row)), None)
         return (
@@ -88,6 +82,12 @@ def is_matrix(X):
             and isinstance(first[0], Real)
             and not isinstance(first[0], Integral)
         )
+    if isinstance(X, (Interactions, str)):
+        return False
+    if isinstance(X, np.ndarray):
+        return X.ndim != 1 or X.dtype != object
+    if sparse.issparse(X) or np.isscalar(X):
+        return True
     if nw.dependencies.is_into_dataframe(X):
         schema = nw.from_native(X).schema
         events = any(str(name).lower().startswith(("user", "item", "timestamp")) for name in schema)
@@ -111,7 +111,7 @@ def as_numbers(X):
 def is_ids(X):
     """Whether X is a list of user ids rather than of histories."""
     if isinstance(X, (list, tuple)):
-        return len(X) > 0 and all(np.ndim(x) == 0 for x in X)
+        return len(X) > 0 and all(not isinstance(x, (list, tuple)) and np.ndim(x) == 0 for x in X)
     if isinstance(X, Interactions) or not hasattr(X, "__array__") or nw.dependencies.is_into_dataframe(X):
         return False
     X = np.asarray(X)

@@ -232,25 +232,28 @@ class StructureRetrieval(SoftmaxBase):
     def _rank(self, X, k, allowed, seen, beam_size=None, return_paths=False):
         users, beam_size = self._encode(X), self._beam(beam_size, k)
         top, scores, found = self._retrieve(users, beam_size, k, allowed, seen)
-        beams, available = np.full(len(X), beam_size), None
+        if found[:, 1].min() < k:
+            beam_size = self._widen(users, beam_size, k, allowed, seen, top, scores, found)
+        return top, scores, self._paths_of(users, beam_size, top) if return_paths else None
+
+    def _widen(self, users, beam_size, k, allowed, seen, top, scores, found):
+        """Search again for users who could get more, then scan; return the beam of each."""
+        beams, left = np.full(len(users), beam_size), np.minimum(k, _available(allowed, seen))
         for _ in range(_WIDENINGS):
-            if found[:, 1].min() >= k:
-                break
-            available = _available(allowed, seen) if available is None else available
-            short = np.flatnonzero(found[:, 1] < np.minimum(k, available))
-            beam_size = min(beam_size * _WIDEN, self.path_space_.size)
+            short = np.flatnonzero(found[:, 1] < left)
             if len(short) == 0:
-                break
+                return beams
+            beam_size = min(beam_size * _WIDEN, self.path_space_.size)
             top[short], scores[short], found[short] = self._retrieve(
                 users[short], beam_size, k, allowed, take_rows(seen, short)
             )
             beams[short] = beam_size
-        short = [] if available is None else np.flatnonzero(found[:, 1] < np.minimum(k, available))
+        short = np.flatnonzero(found[:, 1] < left)
         if len(short):
             top[short], scores[short] = self._scan(
                 users[short], self.item_vectors_, k, allowed, take_rows(seen, short)
             )
-        return top, scores, self._paths_of(users, beams, top) if return_paths else None
+        return beams
 
     def _rank_similar(self, codes, k, allowed):
         """Rank by cosine what is on an item's own paths and on those its vector, taken as a user's, finds."""
@@ -275,7 +278,7 @@ class StructureRetrieval(SoftmaxBase):
         from drlearn.search.beam import search_paths
         from drlearn.search.rerank import matched_paths
 
-        paths = self._no_paths(*top.shape)
+        paths, beams = self._no_paths(*top.shape), np.broadcast_to(beams, len(top))
         for beam_size in np.unique(beams):
             rows = np.flatnonzero(beams == beam_size)
             codes, _ = search_paths(users[rows], self.structure_, int(beam_size), self._n_threads())
@@ -290,9 +293,9 @@ class StructureRetrieval(SoftmaxBase):
 
 def beam_of(beam_size, k, curve, space):
     """Return a beam as given, or for "auto" the one that brings enough candidates for k."""
-    from drlearn.recommenders._diagnostics import beam_for
-
     if beam_size == "auto":
+        from drlearn.recommenders._diagnostics import beam_for
+
         return beam_for(curve, _CANDIDATES_A_RESULT * k)
     return min(check_number(beam_size, "beam_size", Integral, 1), space.size)
 
@@ -301,4 +304,4 @@ def _available(allowed, seen):
     """Number of items that each row may get."""
     indptr, items = seen
     barred = np.concatenate([[0], np.cumsum(allowed[items])])
-    return int(allowed.sum()) - np.diff(barred[indptr])
+    return np.count_nonzero(allowed) - np.diff(barred[indptr])

@@ -159,7 +159,7 @@ class SoftmaxBase(ClassNamePrefixFeaturesOutMixin, TransformerMixin, SimilarItem
     def _derived(self, state):
         from drlearn.structure.model import export_encoder
 
-        return super()._derived(state) | {"encoder_": export_encoder(state["softmax_model_"].encoder)}
+        return super()._derived(state) | {"encoder_": export_encoder(state["softmax_model_"])}
 
     def _restored(self, state):
         from drlearn.recommenders._state import expect_array
@@ -222,11 +222,8 @@ class SoftmaxBase(ClassNamePrefixFeaturesOutMixin, TransformerMixin, SimilarItem
             with torch_session(), Shards(self._n_threads()) as shards:
                 return encode_rows(self.softmax_model_, X, self.history_length, shards)
         from drlearn.search.encoder import encode_histories
-        from drlearn.structure.windows import last_windows
 
-        table = self.softmax_model_.item_table.detach().numpy()
-        windows = last_windows(X.indptr, self.history_length)
-        return encode_histories(X.items, *windows, table, self.encoder_, self._n_threads())
+        return encode_histories(X.indptr, X.items, self.history_length, self.encoder_, self._n_threads())
 
     @property
     def _n_features_out(self):

@@ -15,7 +15,7 @@ _ROWS = 64  # users encoded at once, in a matrix product a step
 
 
 class EncoderArrays(NamedTuple):
-    """A user encoder: x = normalised sum of three parts, each under a linear map.
+    """A user encoder with the vectors it reads: x = normalised sum of three parts, each under a linear map.
 
     The parts are the state of a gated recurrent unit after the last event, the sum of the events over
     the root of their number, and the last event. With h the state and a_g = W_g x + b_g:
@@ -23,6 +23,8 @@ class EncoderArrays(NamedTuple):
 
     Attributes
     ----------
+    table : ndarray of shape (n_items, dim), float32
+        Item vectors as the encoder reads them.
     recurrent : bool
         Whether the first part counts.
     input_weight, hidden_weight : ndarrays of shape (3, dim, dim), float32
@@ -36,6 +38,7 @@ class EncoderArrays(NamedTuple):
     mix_bias : ndarray of shape (dim,), float32
     """
 
+    table: np.ndarray
     recurrent: bool
     input_weight: np.ndarray
     input_bias: np.ndarray
@@ -46,9 +49,9 @@ class EncoderArrays(NamedTuple):
 
 
 @fast_jit
-def rows_at_once(dim):
-    """Rows whose products with a (dim, dim) matrix BLAS computes on the calling thread."""
-    return min(max(_PRODUCT // (dim * dim), 1), _ROWS)
+def rows_at_once(n_in, n_out):
+    """Rows whose products with a (n_in, n_out) matrix BLAS computes on the calling thread."""
+    return min(max(_PRODUCT // (n_in * n_out), 1), _ROWS)
 
 
 @fast_jit
@@ -70,12 +73,12 @@ def gru_forward(inputs, active, weight, bias, hidden, gates, candidate):
     hidden : ndarray of shape (T + 1, B, dim), float32
         Filled with the states; ``hidden[0]`` is the first.
     gates : ndarray of shape (3, T, B, dim), float32
-        Filled with r, z and n.
+        Filled with r, z and n; it may be `inputs`.
     candidate : ndarray of shape (T, B, dim), float32
         Filled with U_n h + c_n.
     """
     _, n_steps, n_rows, dim = inputs.shape
-    block, whole = rows_at_once(dim), n_steps * n_rows * dim
+    block, whole = rows_at_once(dim, dim), n_steps * n_rows * dim
     products = np.empty((3, block, dim), np.float32)
     before, exp = np.empty(block * dim, np.float32), np.empty(block * dim, np.float32)
     power, biases = np.empty(block * dim, np.float32), np.empty((block, dim), np.float32)
@@ -119,7 +122,7 @@ def gru_forward(inputs, active, weight, bias, hidden, gates, candidate):
 @fast_jit
 def _linear(x, weight, bias, out):
     """X W + b for rows of any number, in products that BLAS computes on the calling thread."""
-    step = rows_at_once(weight.shape[0])
+    step = rows_at_once(*weight.shape)
     for start in range(0, x.shape[0], step):
         stop = min(start + step, x.shape[0])
         np.dot(x[start:stop], weight, out[start:stop])
@@ -129,23 +132,27 @@ def _linear(x, weight, bias, out):
 
 
 @fast_jit
-def _encode_rows(items, first, length, table, encoder, out):
-    """Write the vectors of a few users, longest history first."""
-    n_rows, n_steps, dim = first.shape[0], length[0], table.shape[1]
+def _encode_rows(indptr, items, rows, history_length, encoder, out):
+    """Write the vectors of a few users, their places in `rows`, longest history first."""
+    n_rows, dim = rows.shape[0], encoder.table.shape[1]
+    stop = indptr[rows + 1]
+    length = np.minimum(stop - indptr[rows], history_length)
+    n_steps = length[0]
     events, active = np.zeros((n_steps, n_rows, dim), np.float32), np.zeros(n_steps, np.int64)
-    parts, part = np.zeros((3, n_rows, dim), np.float32), np.empty((n_rows, dim), np.float32)
-    for row in range(n_rows):
-        for t in range(length[row]):
-            item, active[t] = items[first[row] + t], row + 1
+    parts, vectors = np.zeros((n_rows, 3, dim), np.float32), np.empty((n_rows, dim), np.float32)
+    for i in range(n_rows):
+        at, n = stop[i] - length[i], length[i]
+        for t in range(n):
+            item, active[t] = items[at + t], i + 1
             for j in range(dim):
-                events[t, row, j] = table[item, j]
-                parts[1, row, j] += table[item, j]
-        root = np.sqrt(np.float32(length[row]))
+                events[t, i, j] = encoder.table[item, j]
+                parts[i, 1, j] += encoder.table[item, j]
+        root = np.sqrt(np.float32(n))
         for j in range(dim):
-            parts[1, row, j] /= root
-            parts[2, row, j] = events[length[row] - 1, row, j]
+            parts[i, 1, j] /= root
+            parts[i, 2, j] = events[n - 1, i, j]
     if encoder.recurrent:
-        inputs, hidden = np.empty((3, n_steps, n_rows, dim), np.float32), np.empty_like(events)
+        inputs = np.empty((3, n_steps, n_rows, dim), np.float32)
         for g in range(3):
             _linear(
                 events.reshape(-1, dim),
@@ -154,37 +161,31 @@ def _encode_rows(items, first, length, table, encoder, out):
                 inputs[g].reshape(-1, dim),
             )
         states = np.zeros((n_steps + 1, n_rows, dim), np.float32)
-        gru_forward(
-            inputs, active, encoder.hidden_weight, encoder.hidden_bias, states, np.empty_like(inputs), hidden
-        )
-        for row in range(n_rows):
-            parts[0, row] = states[length[row], row]
-    out[:] = encoder.mix_bias
-    for source in range(0 if encoder.recurrent else 1, 3):
-        _linear(parts[source], encoder.mix[source], np.zeros(dim, np.float32), part)
-        for row in range(n_rows):
-            for j in range(dim):
-                out[row, j] += part[row, j]
-    for row in range(n_rows):
+        # Gates and candidates go where inputs and events are, which nothing needs any more.
+        gru_forward(inputs, active, encoder.hidden_weight, encoder.hidden_bias, states, inputs, events)
+        for i in range(n_rows):
+            parts[i, 0] = states[length[i], i]
+    _linear(parts.reshape(n_rows, 3 * dim), encoder.mix.reshape(3 * dim, dim), encoder.mix_bias, vectors)
+    for i in range(n_rows):
         norm = _ZERO
         for j in range(dim):
-            norm += out[row, j] * out[row, j]
+            norm += vectors[i, j] * vectors[i, j]
         scale = np.sqrt(np.float32(dim)) / max(np.sqrt(norm), np.float32(1e-12))
         for j in range(dim):
-            out[row, j] *= scale
+            out[rows[i], j] = vectors[i, j] * scale
 
 
-def encode_histories(items, first, length, table, encoder, n_threads=1):
-    """Encode runs of events as user vectors of length sqrt(dim).
+def encode_histories(indptr, items, history_length, encoder, n_threads=1):
+    """Encode the last events of ragged rows as user vectors of length sqrt(dim).
 
     Parameters
     ----------
+    indptr : ndarray of shape (n + 1,), int64
+        Row i has the events ``indptr[i]:indptr[i + 1]``.
     items : ndarray, int
         Items of all events.
-    first, length : ndarrays of shape (n,), int64
-        Place of each history's first event, and its events.
-    table : ndarray of shape (n_items, dim), float32
-        Item vectors as the encoder reads them.
+    history_length : int
+        Events of a row that are read at most.
     encoder : EncoderArrays
     n_threads : int, default=1
 
@@ -193,15 +194,12 @@ def encode_histories(items, first, length, table, encoder, n_threads=1):
     ndarray of shape (n, dim), float32
         Zeros for empty histories.
     """
-    out = np.zeros((len(length), table.shape[1]), np.float32)
-    order = np.argsort(-length, kind="stable")
-    order = order[: np.count_nonzero(length)]
-    vectors = np.empty((len(order), table.shape[1]), np.float32)
+    shorter = indptr[:-1] - indptr[1:]  # minus the lengths
+    out = np.zeros((len(shorter), encoder.table.shape[1]), np.float32)
+    order = shorter.argsort(kind="stable")[: np.count_nonzero(shorter)]
 
     def block(start, stop):
-        rows = order[start:stop]
-        _encode_rows(items, first[rows], length[rows], table, encoder, vectors[start:stop])
+        _encode_rows(indptr, items, order[start:stop], history_length, encoder, out)
 
     run_blocks(block, even_bounds(len(order), _ROWS), n_threads)
-    out[order] = vectors
     return out

@@ -83,8 +83,9 @@ def encoder_of(weights):
 
 
 @torch.no_grad()
-def export_encoder(encoder):
-    """Return a built-in encoder as `EncoderArrays`, None for a caller's own."""
+def export_encoder(model):
+    """Return a model's built-in encoder as `EncoderArrays`, None for a caller's own; the table is shared."""
+    encoder = model.encoder
     if type(encoder) not in ENCODERS.values():
         return None
     gru, like = getattr(encoder, "gru", None), next(encoder.parameters())
@@ -103,7 +104,8 @@ def export_encoder(encoder):
     mix = gates[:, None, None] * eye + maps  # (3, dim, dim)
     weight, bias, recurrent, candidate = split
     arrays = (weight.transpose(1, 2), bias, recurrent.transpose(1, 2), candidate, mix, mix_bias)
-    return EncoderArrays(gru is not None, *(np.ascontiguousarray(a.cpu().numpy()).copy() for a in arrays))
+    copies = (np.ascontiguousarray(a.cpu().numpy()).copy() for a in arrays)
+    return EncoderArrays(model.item_table.numpy(), gru is not None, *copies)
 
 
 class SoftmaxModel(nn.Module):

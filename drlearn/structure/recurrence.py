@@ -29,7 +29,7 @@ def gru_backward(grad, active, weight, hidden, gates, candidate, grad_inputs, gr
         Filled with that of U_n h + c_n.
     """
     n_steps, n_rows, dim = grad.shape
-    block, whole = rows_at_once(dim), n_steps * n_rows * dim
+    block, whole = rows_at_once(dim, dim), n_steps * n_rows * dim
     flow, product = np.empty((block, dim), np.float32), np.empty((block, dim), np.float32)
     d, p = flow.reshape(-1), product.reshape(-1)
     gate, state, inner = gates.reshape(-1), hidden.reshape(-1), candidate.reshape(-1)
