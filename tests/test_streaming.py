@@ -20,7 +20,7 @@ from drlearn.datasets import make_interactions
 from drlearn.structure.model import SoftmaxModel, torch_session
 from drlearn.structure.paths import NO_PATH
 from drlearn.structure.streaming import grown_model, streaming_rows
-from drlearn.structure.training import Shards
+from drlearn.structure.training import STRUCTURE_LEARNING_RATE, Shards
 
 SOFTMAX = {"n_epochs": 4, "embedding_dim": 16, "random_state": 0}
 QUICK = SOFTMAX | {
@@ -263,6 +263,17 @@ def test_losses_of_an_update_are_means(X, fitted):
     rows = [[item for item in X.item_ids.tolist() if item not in row.tolist()][:1] for row in X]
     est.partial_fit(new_events(X, rows, X.user_ids))
     assert 0 < est.history_[-1]["softmax_loss"] < 3 * np.log(X.n_items)
+
+
+def test_a_few_events_move_the_structure_little(X, fitted):
+    """One small batch, twice: every weight may go two steps, at a tenth of the rate of fit."""
+    est = fitted(RECOMMENDERS[-1])
+    before = copy.deepcopy(est.structure_model_.state_dict())
+    est.partial_fit(new_events(X, [[X.item_ids[1], X.item_ids[2]]], ["new"]))
+    moved = [
+        float((new - before[name]).abs().max()) for name, new in est.structure_model_.state_dict().items()
+    ]
+    assert 0 < max(moved) < 2.5 * 0.1 * STRUCTURE_LEARNING_RATE
 
 
 def test_mixed_ids_go_on():

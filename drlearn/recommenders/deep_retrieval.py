@@ -341,9 +341,8 @@ class DeepRetrievalRecommender(StructureStreaming):
             self.device
         )
         trainer = self._new_trainer(
-            model, structure, X, target_events(X, self.repeats), counts, self.n_epochs, self.learning_rate,
-            seed, shards,
-        )  # fmt: skip
+            model, structure, X, target_events(X, self.repeats), counts, self.n_epochs, 1.0, seed, shards
+        )
         parts, reached = {"model": model, "structure": structure, **trainer.optimizers}, checkpoint.facts
         checkpoint.restore(parts)
         trainer.step = reached.get("step", 0)

@@ -30,7 +30,7 @@ from drlearn.recommenders._similar import SimilarItems
 
 _SCAN_CELLS = 2**25
 _BATCHES_AN_EPOCH, _BATCH_RANGE = 128, (128, 4096)
-STREAM_EPOCHS, STREAM_RATE = 2, 0.1  # of an update with fresh events; its learning rate as a share of fit's
+STREAM_EPOCHS, STREAM_RATE = 2, 0.1  # of an update with fresh events; its learning rates as a share of fit's
 REPLAY = 4.0  # old events learned again beside each fresh one
 
 
@@ -103,13 +103,15 @@ class SoftmaxBase(ClassNamePrefixFeaturesOutMixin, TransformerMixin, SimilarItem
         encoder = self.encoder if isinstance(self.encoder, str) else copy.deepcopy(self.encoder)
         return SoftmaxModel(n_items, self.embedding_dim, encoder).to(self.device)
 
-    def _new_trainer(self, model, structure, X, targets, counts, n_epochs, learning_rate, seed, shards):
-        from drlearn.structure.training import JointTrainer
+    def _new_trainer(self, model, structure, X, targets, counts, n_epochs, rate, seed, shards):
+        """A trainer at a share `rate` of the learning rates."""
+        from drlearn.structure.training import STRUCTURE_LEARNING_RATE, JointTrainer
 
         return JointTrainer(
             model, structure, X, targets, counts, history_length=self.history_length, repeats=self.repeats,
             horizon=self.horizon, n_negatives=self.n_negatives, n_epochs=n_epochs,
-            batch_size=self._batch_size(X), learning_rate=learning_rate, seed=seed, shards=shards,
+            batch_size=self._batch_size(X), learning_rate=rate * self.learning_rate,
+            structure_rate=rate * STRUCTURE_LEARNING_RATE, seed=seed, shards=shards,
         )  # fmt: skip
 
     def _stream(self, X, fresh, shards):
@@ -124,9 +126,9 @@ class SoftmaxBase(ClassNamePrefixFeaturesOutMixin, TransformerMixin, SimilarItem
 
     def _train_on(self, rows, model, structure, paths, counts, seed, shards):
         """A few epochs over what `_stream` gave; return the last one's losses of softmax and structure."""
-        rate, seed = self.learning_rate * STREAM_RATE, seed + int(counts.sum())  # other draws every time
+        seed += int(counts.sum())  # other draws every time
         trainer = self._new_trainer(
-            model, structure, rows.X, rows.targets, counts, STREAM_EPOCHS, rate, seed, shards
+            model, structure, rows.X, rows.targets, counts, STREAM_EPOCHS, STREAM_RATE, seed, shards
         )
         for epoch in range(STREAM_EPOCHS):
             with progress_bar(trainer.n_pairs, f"update, epoch {epoch + 1}", self.verbose) as bar:
@@ -348,9 +350,7 @@ class SoftmaxRecommender(SoftmaxBase):
         with torch_session(seed), Shards(self._n_training_threads()) as shards:
             model = self._new_model(X.n_items)
             targets, counts = target_events(X, self.repeats), X.item_counts()
-            trainer = self._new_trainer(
-                model, None, X, targets, counts, self.n_epochs, self.learning_rate, seed, shards
-            )
+            trainer = self._new_trainer(model, None, X, targets, counts, self.n_epochs, 1.0, seed, shards)
             parts = {"model": model, **trainer.optimizers}
             checkpoint.restore(parts)
             trainer.step, interrupted = checkpoint.facts.get("step", 0), False

@@ -173,7 +173,8 @@ class JointTrainer:
     """
 
     def __init__(self, model, structure, X, targets, counts, *, history_length, repeats, horizon, n_negatives,
-                 n_epochs, batch_size, learning_rate, seed, shards):  # fmt: skip
+                 n_epochs, batch_size, learning_rate, seed, shards,
+                 structure_rate=STRUCTURE_LEARNING_RATE):  # fmt: skip
         self._model, self._structure, self._shards, self._seed = model, structure, shards, seed
         self._items, self._indptr, self._history_length = X.items, X.indptr, history_length
         self._targets, self._repeats, self._horizon = targets, repeats, horizon
@@ -189,7 +190,7 @@ class JointTrainer:
         self._encoder_optimizer = torch.optim.AdamW([{"params": self._encoder}], lr=learning_rate)
         self._structure_optimizer = None
         if structure is not None:
-            self._structure_optimizer = torch.optim.Adam(structure.parameters(), lr=STRUCTURE_LEARNING_RATE)
+            self._structure_optimizer = torch.optim.Adam(structure.parameters(), lr=structure_rate)
 
     @property
     def optimizers(self):
