@@ -35,6 +35,7 @@ from drlearn import DeepRetrievalRecommender, __version__
 from drlearn.datasets import make_interactions
 from drlearn.metrics import recall_at_k
 from drlearn.model_selection import holdout_users
+from drlearn.structure.scores import ScoreTable
 
 # By items: users, mean events a user, parameters of the estimator.
 CATALOGUES = {
@@ -79,7 +80,8 @@ def fitted(recipe, path):
     started = time.perf_counter()
     est.fit(train)
     seconds = time.perf_counter() - started
-    del est.path_scores_  # of training alone, and by far the largest of its arrays
+    # Of training alone, and by far the largest of its arrays.
+    est.path_scores_ = ScoreTable(*(array[:, :1].copy() for array in est.path_scores_))
     stored = {"recipe": recipe, "estimator": est, "test": test, "seconds": seconds}
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("wb") as file:

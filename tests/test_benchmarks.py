@@ -161,3 +161,13 @@ def test_peers_leave_out_seen_items_or_keep_them(bench, tmp_path):
             seen.append((facts["exclude_seen"], sum(np.isin(row, own).sum() for own, row in pairs)))
         assert seen[0] == (True, 0)
         assert seen[1][0] is False and seen[1][1] > 0
+
+
+def test_a_stored_fit_is_read_and_not_made_again(bench, tmp_path):
+    retrieval, path = bench("retrieval"), tmp_path / "fit.pkl"
+    recipe = {"items": 60, "users": 120, "held_out": 20, "events": 6, "seed": 0}
+    recipe["parameters"] = {"n_epochs": 1, "max_iter": 1, "n_structure_epochs": 1}
+    made, read = (retrieval.fitted(recipe, path) for _ in range(2))
+    assert read["seconds"] == made["seconds"]
+    lists = [stored["estimator"].recommend(made["test"].split(0.5)[0]) for stored in (made, read)]
+    np.testing.assert_array_equal(*lists)
