@@ -131,11 +131,12 @@ class Measurement:
                 "exclude_seen": [seen == "removed" for seen in missing],
             }  # fmt: skip
             answers, reason = run_peer(PEERS[method], job, python)
-        for seen in missing if answers else ():
+        for seen in missing:
             mine = [answer for answer in answers if answer[0]["exclude_seen"] == (seen == "removed")]
             judged = [{**facts, "rows": self._rows(lists["recommended"], ks)} for facts, lists in mine]
-            best = max(judged, key=lambda facts: facts["rows"][0][f"F@{ks[0]}"])
-            self.records.measure(modes[seen], partial(dict, best))
+            if judged:
+                best = max(judged, key=lambda facts: facts["rows"][0][f"F@{ks[0]}"])
+                self.records.measure(modes[seen], partial(dict, best))
         if reason:
             print(f"{self.name}, seed {self.seed}: {METHODS[method]} {reason}", flush=True)
             self.records.failed.append({"data": self.name, "seed": self.seed, "method": method})

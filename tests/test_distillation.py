@@ -6,6 +6,7 @@ import reference
 
 from drlearn import DeepRetrievalRecommender
 from drlearn.datasets import make_interactions
+from drlearn.search.beam import search_paths
 from drlearn.structure.distillation import distilled_items
 from drlearn.structure.paths import NO_PATH
 
@@ -39,6 +40,18 @@ def test_draws_follow_the_softmax_over_all_that_the_beam_brings():
     shares = np.bincount(drawn, minlength=N_ITEMS) / len(drawn)
     np.testing.assert_allclose(shares, chance / chance.sum(), atol=0.01)
     assert drawn.dtype == np.int32
+
+
+def test_draws_are_of_the_best_twenty_that_a_beam_of_fifty_brings():
+    rng = np.random.default_rng(2)
+    structure = reference.random_structure(rng, DIM, 10, 2, 5)
+    users, vectors = np.tile(rng.normal(size=DIM), (5000, 1)), rng.normal(size=(100, DIM))
+    users, vectors = users.astype(np.float32), vectors.astype(np.float32)
+    paths, items = np.arange(100)[:, None], np.zeros(5000, np.int32)
+    drawn = draw(users, items, structure, paths, vectors, 1.0, np.ones(100, bool))
+    brought, _ = search_paths(users[:1], structure, 50)  # an item a path, by its code
+    best = brought[0][np.argsort(-(vectors[brought[0]] @ users[0]))[:20]]
+    assert set(drawn.tolist()) <= set(best.tolist()) and len(set(drawn.tolist())) > 5
 
 
 @pytest.mark.parametrize("share", [0.0, 0.3])

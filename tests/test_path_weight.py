@@ -128,12 +128,13 @@ def test_fit_weighs_by_what_score_says_of_the_held_out_users(est, X):
     assert est.score(held_out) == max(by_score) > by_score[0]
 
 
-def test_auto_serves_with_what_was_found_and_numbers_with_themselves(est, X):
+def test_auto_serves_with_what_was_found_and_numbers_with_themselves(est, X, tmp_path):
     wanted = scores_of(est, X[:20])
     np.testing.assert_array_equal(scores_of(again(est, path_weight=est.path_weight_), X[:20]), wanted)
     none = again(est, path_weight=0)
     assert (scores_of(none, X[:20]) > wanted).any() and none.path_weight_ == est.path_weight_
     np.testing.assert_array_equal(scores_of(none.set_params(path_weight="auto"), X[:20]), wanted)
+    again(est, validation_fraction=0).save(tmp_path)  # which counts in fit alone
     with pytest.raises(ValueError, match="path_weight must be at least 0"):
         again(est, path_weight=-1).recommend(X[:1])
 
@@ -173,7 +174,7 @@ def test_searches_may_try_it(X):
 
 @pytest.mark.parametrize(
     ("fraction", "message"),
-    [(0.0, r"path_weight='auto'.*validation_fraction is 0: set"),
+    [(0.0, r"path_weight='auto'.*the 0 of 300 that validation_fraction=0.0 holds out.*raise"),
      (1e-5, r"path_weight='auto'.*the 0 of 300 that validation_fraction=1e-05 holds out.*raise")],
 )  # fmt: skip
 def test_without_held_out_users_nothing_can_be_chosen(X, fraction, message, monkeypatch):

@@ -20,7 +20,9 @@ def fitted_path_weight(path_weight, probe, structure, item_paths, index, beam_si
 
 
 def choose_path_weight(scores, weights=PATH_WEIGHTS):
-    """Choose the weight with the best mean score, 0 unless another gains more than chance would.
+    """Choose the weight with the best mean score, 0 unless another gains more than its standard error.
+
+    That is a weak bar with four weights tried: where none helps, one above 0 is chosen now and then.
 
     Parameters
     ----------
@@ -43,7 +45,7 @@ def choose_path_weight(scores, weights=PATH_WEIGHTS):
     (0.1, [[0.0, 0.1, 0.0], [0.1, 0.167, 0.047]])
     """
     gains = scores - scores[0]
-    # About 0, not about the mean gain: the choice is the same, but one user alone never decides.
+    # About 0, not about the mean gain: nearly the same, but one user alone never decides.
     errors = np.linalg.norm(gains, axis=1) / gains.shape[1]
     means = gains.mean(axis=1)
     best = np.where(means > errors, means, 0).argmax()

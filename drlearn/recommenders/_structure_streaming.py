@@ -1,6 +1,6 @@
 """Deep Retrieval goes on: a round of EM over fresh events, for whose items paths are chosen anew.
 
-What `fit` and `partial_fit` share stands here too.
+What else `fit` needs of data and users, and shares with it in part, stands here too.
 """
 
 from __future__ import annotations
@@ -118,7 +118,7 @@ class StructureStreaming(StructureRetrieval):
             raise ValueError(
                 f"path_weight='auto' is chosen on held-out users, but among the {n} of {len(X)} that "
                 f"validation_fraction={self.validation_fraction} holds out is none of two events: raise "
-                "validation_fraction, or set path_weight to a number."
+                "validation_fraction, to 0.05 for instance, or set path_weight to a number."
             )
         return train, None
 

@@ -56,8 +56,8 @@ class DeepRetrievalRecommender(StructureStreaming):
         First paths: residual k-means of the item vectors before the last two epochs of training
         together, or random paths from the first epoch on (the paper's).
     distillation : float, default=0.5
-        Share of the events whose item is drawn from the softmax in the rounds of EM: the structure learns
-        to find what the softmax ranks first, not only what users met. 0 is the paper's.
+        Share of the events whose item is drawn from the softmax in the rounds of EM of `fit`: the structure
+        learns to find what the softmax ranks first, not only what users met. 0 is the paper's.
     path_weight : float or "auto", default=0.0
         Weight of an item's log path probability beside its logit when candidates are ordered; 0
         is the paper's order. "auto" has `fit` choose among 0, 0.05, 0.1, 0.2 and 0.4 by the F-measure
@@ -124,7 +124,7 @@ class DeepRetrievalRecommender(StructureStreaming):
         The network as plain arrays.
     structure_model_, softmax_model_ : torch.nn.Module
     encoder_ : EncoderArrays or None
-        The encoder as plain arrays; None for a caller's own, which serves through torch.
+        The encoder as plain arrays, item table included; None for a caller's own, which serves through torch.
     item_vectors_ : ndarray of shape (n_items, embedding_dim), float32
         Inner products with the user vectors of `transform` are the softmax's logits.
     beam_curve_ : ndarray of shape (n, 2)
@@ -219,11 +219,6 @@ class DeepRetrievalRecommender(StructureStreaming):
         check_number(self.distillation, "distillation", Real, 0, 1)
         check_number(self.path_weight, "path_weight", Real, 0, auto=True)
         check_number(self.validation_fraction, "validation_fraction", Real, 0, 0.9)
-        if self.path_weight == "auto" and self.validation_fraction == 0:
-            raise ValueError(
-                "path_weight='auto' is chosen on held-out users, but validation_fraction is 0: set "
-                "validation_fraction, to 0.05 for instance, or path_weight to a number."
-            )
         check_choice(self.init, "init", ("kmeans", "random"))
         if self.n_paths > self.n_candidate_paths:
             raise ValueError(
@@ -262,7 +257,6 @@ class DeepRetrievalRecommender(StructureStreaming):
         """The paper's training: all together first, then EM over a frozen softmax (section 3)."""
         from drlearn.recommenders import _diagnostics
         from drlearn.recommenders._path_weight import fitted_path_weight
-        from drlearn.structure.distillation import distilled_items
         from drlearn.structure.encoding import encode_pairs
         from drlearn.structure.scores import ScoreTable, no_scores
         from drlearn.structure.training import StructureTrainer, target_events
@@ -287,12 +281,9 @@ class DeepRetrievalRecommender(StructureStreaming):
             for iteration in range(len(history), self.max_iter + 1):
                 if iteration > 0:
                     before, started = item_paths, time.perf_counter()
-                    with progress_bar(len(met), f"round {iteration}, draws", self.verbose) as bar:
-                        items = distilled_items(
-                            users, met, done[0], before, share=self.distillation, allowed=probe.allowed,
-                            item_vectors=probe.item_vectors, rng=stream(seed, 6, iteration),
-                            n_threads=probe.n_threads, progress=bar.update,
-                        )  # fmt: skip
+                    items = self._drawn(
+                        users, met, done[0], before, probe, stream(seed, 7, iteration), iteration
+                    )
                     path_scores, item_paths = self._maximize(
                         users, items, done[0], before, space, alpha, stream(seed, 5, iteration), iteration
                     )
@@ -364,6 +355,17 @@ class DeepRetrievalRecommender(StructureStreaming):
             facts = {"epoch": epoch + 1, "step": trainer.step, "losses": losses}
             checkpoint.keep(facts, parts, {"item_paths": item_paths})
         return model, structure, item_paths
+
+    def _drawn(self, users, met, network, item_paths, probe, rng, iteration):
+        """The items to be told of the events: those met, of a share of them others that the softmax draws."""
+        from drlearn.structure.distillation import distilled_items
+
+        n_draws = round(self.distillation * len(met))
+        with progress_bar(n_draws, f"round {iteration}, draws", self.verbose) as bar:
+            return distilled_items(
+                users, met, network, item_paths, share=self.distillation, item_vectors=probe.item_vectors,
+                allowed=probe.allowed, rng=rng, n_threads=probe.n_threads, progress=bar.update,
+            )  # fmt: skip
 
     def _maximize(self, users, items, network, item_paths, space, alpha, rng, iteration):
         """M-step: score the paths of every item by its events' beams, then assign (section 3)."""

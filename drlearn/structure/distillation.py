@@ -35,12 +35,14 @@ def distilled_items(
     rng : numpy.random.Generator
     n_threads : int, default=1
     progress : callable, default=None
-        Called with the number of events done.
+        Called with the number of events drawn for.
 
     Returns
     -------
     ndarray of shape (n_events,), int32
     """
+    if share == 0:
+        return items
     depth, width = structure.output_bias.shape
     beam_size, n_best = min(_BEAM, width**depth), min(_BEST, len(item_paths))
     index, catalogue = build_path_index(item_paths), Catalogue(item_vectors, item_paths, allowed, 0.0)
@@ -55,5 +57,5 @@ def distilled_items(
         drawn = best[np.arange(len(best)), noisy.argmax(axis=1)]
         items[events] = np.where(drawn >= 0, drawn, items[events])
         if progress is not None:
-            progress(int(len(events) / share))
+            progress(len(events))
     return items
