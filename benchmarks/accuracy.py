@@ -55,6 +55,7 @@ PEERS = {
     "bpr": "implicit_bpr.py",
     "sasrec": "rectools_sasrec.py",
 }
+AS_PRINTED = {"encoder": "gru", "init": "random", "horizon": 1, "distillation": 0}
 BEAMS = (*range(2, 21), 24, 28, 34, 40, 48, 56, 68, 80, 96, 128, 160, 200, 256, 320, 400, 512)
 
 
@@ -102,11 +103,7 @@ class Measurement:
             est = SoftmaxRecommender(random_state=self.seed)
             est.set_params(**{name: value for name, value in changes.items() if name in known})
             return est.set_params(encoder=TwoTower(est.embedding_dim, seed=self.seed))
-        paper = (
-            {"encoder": "gru", "init": "random", "horizon": 1, "distillation": 0}
-            if method == "dr-paper"
-            else {}
-        )
+        paper = AS_PRINTED if method == "dr-paper" else {}
         parameters = {**PAPER.get(self.name, {}), **paper, **changes}
         return DeepRetrievalRecommender(random_state=self.seed, **parameters)
 
@@ -120,6 +117,7 @@ class Measurement:
         if method == "ease" and n_items > MOST_ITEMS_SQUARED:
             print(f"{self.name}: EASE is left out, n_items² memory for {n_items:,} items", flush=True)
             return
+        settings = dict(settings)  # the modes' records keep their limit of seconds
         limit = settings.pop("max_seconds", 3600)
         python = self.arguments.rectools_python if method == "sasrec" else sys.executable
         with tempfile.TemporaryDirectory() as folder:

@@ -5,6 +5,7 @@ import json
 import runpy
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -171,3 +172,33 @@ def test_a_stored_fit_is_read_and_not_made_again(bench, tmp_path):
     assert read["seconds"] == made["seconds"]
     lists = [stored["estimator"].recommend(made["test"].split(0.5)[0]) for stored in (made, read)]
     np.testing.assert_array_equal(*lists)
+
+
+def test_a_peer_in_epochs_is_judged_at_its_best_and_not_run_again(bench, tmp_path, monkeypatch):
+    accuracy, calls = bench("accuracy"), []
+
+    def trained(script, job, python):
+        calls.append(job)
+        right, wrong = (np.repeat(items[:, None], 100, axis=1) for items in (truth, (truth + 1) % 600))
+        epochs = enumerate((wrong, right, wrong), start=1)
+        facts = {"fit_seconds": 1.0, "exclude_seen": True}
+        return [({**facts, "epochs": epoch}, {"recommended": lists}) for epoch, lists in epochs], None
+
+    monkeypatch.setattr(accuracy, "run_peer", trained)
+    arguments = SimpleNamespace(
+        sample=0.2,
+        seen=["removed"],
+        settings=None,
+        max_seconds=7.0,
+        threads=1,
+        rectools_python="python",
+        set=[],
+    )
+    records = bench("_records").Records(tmp_path / "a.jsonl")
+    measurement = accuracy.Measurement("generated", 0, arguments, records)
+    truth = measurement.split.truth.items[measurement.split.truth.indptr[:-1]]
+    for _ in range(2):
+        measurement.measure("sasrec")
+    (row,) = records.rows()
+    assert len(calls) == 1 and calls[0]["max_seconds"] == 7.0 and "max_seconds" not in calls[0]["settings"]
+    assert row["epochs"] == 2 and row["of"]["parameters"]["max_seconds"] == 7.0

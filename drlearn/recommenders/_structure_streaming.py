@@ -1,6 +1,6 @@
 """Deep Retrieval goes on: a round of EM over fresh events, for whose items paths are chosen anew.
 
-What else `fit` needs of data and users, and shares with it in part, stands here too.
+What `fit` needs around its rounds, memory, alpha, held-out and probed users, stands here too.
 """
 
 from __future__ import annotations
