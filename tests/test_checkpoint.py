@@ -12,7 +12,7 @@ from torch import nn
 
 from drlearn import DeepRetrievalRecommender, SoftmaxRecommender
 from drlearn.datasets import make_interactions
-from drlearn.recommenders import _path_weight
+from drlearn.recommenders import _diagnostics, _path_weight
 from drlearn.structure import checkpoint
 from drlearn.structure.training import JointTrainer, StructureTrainer
 
@@ -176,6 +176,22 @@ def test_an_interrupted_fit_is_usable_at_its_last_round(X, monkeypatch, tmp_path
         assert est.score(X) > 0.5 * whole.score(X)
         again = DeepRetrievalRecommender(**QUICK, checkpoint_dir=tmp_path / str(n)).fit(X)
         assert state_of(again) == state_of(DeepRetrievalRecommender(**QUICK).fit(X))
+
+
+def test_an_interrupt_while_beams_are_measured_waits_for_them(X, monkeypatch):
+    original, calls = _diagnostics.beam_curve, []
+
+    def beam_curve(*args):
+        calls.append(1)
+        if len(calls) == 1:
+            raise KeyboardInterrupt
+        return original(*args)
+
+    monkeypatch.setattr(_diagnostics, "beam_curve", beam_curve)
+    est = DeepRetrievalRecommender(**QUICK)
+    with pytest.warns(UserWarning, match="while it measured"), pytest.raises(KeyboardInterrupt):
+        est.fit(X)
+    assert state_of(est) == state_of(DeepRetrievalRecommender(**QUICK).fit(X))
 
 
 @each

@@ -1,7 +1,4 @@
-"""Deep Retrieval goes on: a round of EM over fresh events, for whose items paths are chosen anew.
-
-What `fit` needs around its rounds, memory, alpha, held-out and probed users, stands here too.
-"""
+"""Deep Retrieval goes on: a round of EM over fresh events, for whose items paths are chosen anew."""
 
 from __future__ import annotations
 
@@ -11,15 +8,13 @@ import time
 import numpy as np
 
 from drlearn._history import TrainingHistory
-from drlearn._runtime import stream
-from drlearn.recommenders._lists import seen_items
-from drlearn.recommenders._retrieval import StructureRetrieval
+from drlearn.recommenders._structure_fit import StructureFit
 from drlearn.structure.paths import NO_PATH, build_path_index
 
 M_STEP_BEAM = 50
 
 
-class StructureStreaming(StructureRetrieval):
+class StructureStreaming(StructureFit):
     """The streaming part of a Deep Retrieval recommender."""
 
     def _update(self, X, fresh, counts):
@@ -91,48 +86,3 @@ class StructureStreaming(StructureRetrieval):
         item_paths = self.item_paths_.copy()
         item_paths[codes] = NO_PATH
         return {"item_paths_": item_paths}
-
-    def _peak_bytes(self, X):
-        """As training together takes, or an M-step, with score table and event vectors: the larger."""
-        an_item = 8 * self.embedding_dim + 12 * self.n_candidate_paths + 16 * self.n_paths
-        an_event = 4 * self.embedding_dim + 20  # of which some are chosen, by number
-        return max(super()._peak_bytes(X), an_item * X.n_items + an_event * X.n_events)
-
-    def _alpha(self, counts, space):
-        from drlearn.structure.assignment import automatic_alpha
-
-        if self.alpha != "auto":
-            return self.alpha
-        return automatic_alpha(counts, self.n_paths, space.size, self.penalty_degree)
-
-    def _hold_out(self, X, seed):
-        """Split off the users that rounds are judged by; return (training users, held-out users or None)."""
-        train, validation, n = X, X[:0], round(self.validation_fraction * len(X))
-        if n > 0:
-            order = stream(seed, 3).permutation(len(X))
-            train, validation = X[np.sort(order[n:])], X[np.sort(order[:n])].drop_empty(2)
-            self._check_pairs(train)
-        if len(validation):
-            return train, validation
-        if self.path_weight == "auto":
-            raise ValueError(
-                f"path_weight='auto' is chosen on held-out users, but among the {n} of {len(X)} that "
-                f"validation_fraction={self.validation_fraction} holds out is none of two events: raise "
-                "validation_fraction, to 0.05 for instance, or set path_weight to a number."
-            )
-        return train, None
-
-    def _probe(self, X, validation, model, counts, seed, shards):
-        """Users on whom rounds are compared: held-out ones, else a sample of the training users."""
-        from drlearn.recommenders._diagnostics import PROBE_USERS, Probe
-        from drlearn.structure.encoding import encode_rows
-
-        truth = None
-        if validation is None:
-            X = X.drop_empty()
-            X = X[np.sort(stream(seed, 4).permutation(len(X))[:PROBE_USERS])]
-        else:
-            X, truth = validation.split(0.5)
-            truth = seen_items(truth)
-        users = encode_rows(model, X, self.history_length, shards)
-        return Probe(users, seen_items(X), truth, model.export_item_vectors(), counts > 0, self._n_threads())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import time
 from numbers import Integral, Real
 
@@ -11,9 +10,9 @@ import numpy as np
 from drlearn._history import TrainingHistory, progress_bar, warn_interrupted
 from drlearn._runtime import stream
 from drlearn.recommenders._inputs import check_choice, check_number, warn_of_memory
-from drlearn.recommenders._retrieval import beam_of
+from drlearn.recommenders._structure_fit import Round
 from drlearn.recommenders._structure_streaming import M_STEP_BEAM, StructureStreaming
-from drlearn.structure.paths import NO_PATH, PathSpace, automatic_width, build_path_index
+from drlearn.structure.paths import NO_PATH, PathSpace, automatic_width
 
 EPOCHS_TOGETHER = 2
 M_STEP_EVENTS = 128
@@ -256,9 +255,7 @@ class DeepRetrievalRecommender(StructureStreaming):
     def _expectation_maximization(self, X, counts, space, seed, shards, checkpoint):
         """The paper's training: all together first, then EM over a frozen softmax (section 3)."""
         from drlearn.recommenders import _diagnostics
-        from drlearn.recommenders._path_weight import fitted_path_weight
         from drlearn.structure.encoding import encode_pairs
-        from drlearn.structure.scores import ScoreTable, no_scores
         from drlearn.structure.training import StructureTrainer, target_events
 
         started, reached = time.perf_counter(), checkpoint.facts
@@ -271,32 +268,27 @@ class DeepRetrievalRecommender(StructureStreaming):
         batch_size, alpha = min(self._batch_size(X), STRUCTURE_BATCH), self._alpha(counts, space)
         trainer = StructureTrainer(structure, users, batch_size=batch_size, seed=seed, shards=shards)
         parts = {"model": model, "structure": structure, "structure_optimizer": trainer.optimizer}
-        path_scores = no_scores(X.n_items, self.n_candidate_paths)
-        if history:
-            checkpoint.restore(parts)
-            path_scores = ScoreTable(checkpoint.arrays["codes"], checkpoint.arrays["scores"])
+        path_scores = self._path_scores(X.n_items, checkpoint, parts)
         (softmax_loss, loss), moved, seconds_m, interrupted = reached["losses"], None, 0.0, False
-        done = structure.export(), copy.deepcopy(structure.state_dict()), item_paths, path_scores
+        done = Round.of(structure, item_paths, path_scores)
         try:
             for iteration in range(len(history), self.max_iter + 1):
                 if iteration > 0:
-                    before, started = item_paths, time.perf_counter()
-                    items = self._drawn(
-                        users, met, done[0], before, probe, stream(seed, 7, iteration), iteration
-                    )
+                    started = time.perf_counter()
+                    items = self._drawn(users, met, done, probe, seed, iteration)
                     path_scores, item_paths = self._maximize(
-                        users, items, done[0], before, space, alpha, stream(seed, 5, iteration), iteration
+                        users, items, done, space, alpha, seed, iteration
                     )
-                    moved = _diagnostics.share_moved(before, item_paths)
+                    moved = _diagnostics.share_moved(done.item_paths, item_paths)
                     seconds_m, started = time.perf_counter() - started, time.perf_counter()
                     loss = self._fit_structure(trainer, items, item_paths, space, iteration)
-                network, index = structure.export(), build_path_index(item_paths)
-                row = _diagnostics.structure_row(probe, network, item_paths, index, space, counts)
+                new = Round.of(structure, item_paths, path_scores)
+                row = _diagnostics.structure_row(probe, new.network, item_paths, new.index, space, counts)
                 history.record(
                     round=iteration, softmax_loss=softmax_loss, structure_loss=loss, moved=moved, **row,
                     seconds_e=time.perf_counter() - started, seconds_m=seconds_m,
                 )  # fmt: skip
-                done = network, copy.deepcopy(structure.state_dict()), item_paths, path_scores
+                done = new
                 arrays = {"item_paths": item_paths, **path_scores._asdict()}
                 checkpoint.keep({"history": list(history)}, parts, arrays, at_once=True)
         except KeyboardInterrupt:
@@ -304,22 +296,26 @@ class DeepRetrievalRecommender(StructureStreaming):
                 raise
             warn_interrupted(f"after round {len(history) - 1} of {self.max_iter}")
             interrupted = True
-        network, weights, item_paths, path_scores = done
-        structure.load_state_dict(weights)
-        index = build_path_index(item_paths)
-        _diagnostics.warn_if_collapsed(history[-1], np.count_nonzero(counts), alpha)
-        beams = _diagnostics.beam_curve(probe, network, item_paths, index, space)
-        beam_size = beam_of(self.beam_size, _diagnostics.PROBE_K, beams, space)
-        weight, tried = fitted_path_weight(self.path_weight, probe, network, item_paths, index, beam_size)
+        structure.load_state_dict(done.weights)
+        measured, late = self._measured(probe, done, history, space, counts, alpha)
+        interrupted |= late
         if not interrupted:
             checkpoint.clear()
         return {
             "softmax_model_": model.cpu(), "item_vectors_": probe.item_vectors,
-            "structure_model_": structure.cpu(), "path_space_": space, "item_paths_": item_paths,
-            "path_scores_": path_scores, "alpha_": alpha, "beam_curve_": beams,
-            "path_weight_": weight, "path_weight_curve_": tried, "history_": history,
-            "n_iter_": len(history) - 1, "interrupted": interrupted,
+            "structure_model_": structure.cpu(), "path_space_": space, "item_paths_": done.item_paths,
+            "path_scores_": done.path_scores, "alpha_": alpha, "history_": history,
+            "n_iter_": len(history) - 1, "interrupted": interrupted, **measured,
         }  # fmt: skip
+
+    def _path_scores(self, n_items, checkpoint, parts):
+        """The score table to begin with; the last round's, with its networks, where a fit goes on."""
+        from drlearn.structure.scores import ScoreTable, no_scores
+
+        if "history" not in checkpoint.facts:
+            return no_scores(n_items, self.n_candidate_paths)
+        checkpoint.restore(parts)
+        return ScoreTable(checkpoint.arrays["codes"], checkpoint.arrays["scores"])
 
     def _train_together(self, X, counts, space, seed, shards, checkpoint):
         """Train encoder, softmax and, once items have paths, the structure; return the paths too."""
@@ -356,33 +352,35 @@ class DeepRetrievalRecommender(StructureStreaming):
             checkpoint.keep(facts, parts, {"item_paths": item_paths})
         return model, structure, item_paths
 
-    def _drawn(self, users, met, network, item_paths, probe, rng, iteration):
+    def _drawn(self, users, met, done, probe, seed, iteration):
         """The items to be told of the events: those met, of a share of them others that the softmax draws."""
         from drlearn.structure.distillation import distilled_items
 
-        n_draws = round(self.distillation * len(met))
+        n_draws, rng = round(self.distillation * len(met)), stream(seed, 7, iteration)
         with progress_bar(n_draws, f"round {iteration}, draws", self.verbose) as bar:
             return distilled_items(
-                users, met, network, item_paths, share=self.distillation, item_vectors=probe.item_vectors,
-                allowed=probe.allowed, rng=rng, n_threads=probe.n_threads, progress=bar.update,
+                users, met, done.network, done.item_paths, share=self.distillation,
+                item_vectors=probe.item_vectors, allowed=probe.allowed, rng=rng,
+                n_threads=probe.n_threads, progress=bar.update,
             )  # fmt: skip
 
-    def _maximize(self, users, items, network, item_paths, space, alpha, rng, iteration):
+    def _maximize(self, users, items, done, space, alpha, seed, iteration):
         """M-step: score the paths of every item by its events' beams, then assign (section 3)."""
         from drlearn.structure.assignment import assign_paths
         from drlearn.structure.scores import sample_events, score_paths
 
-        n_events = np.bincount(items, minlength=len(item_paths))
-        chosen = sample_events(items, len(item_paths), M_STEP_EVENTS, rng)
+        n_items = len(done.item_paths)
+        chosen = sample_events(items, n_items, M_STEP_EVENTS, stream(seed, 5, iteration))
         with progress_bar(len(chosen), f"round {iteration}, M-step", self.verbose) as bar:
             path_scores = score_paths(
-                users, items, len(item_paths), network, beam_size=min(M_STEP_BEAM, space.size),
+                users, items, n_items, done.network, beam_size=min(M_STEP_BEAM, space.size),
                 n_paths=self.n_candidate_paths, events=chosen, n_threads=self._n_threads(),
                 progress=bar.update,
             )  # fmt: skip
         return path_scores, assign_paths(
-            path_scores, item_paths, n_events, alpha=alpha, penalty_degree=self.penalty_degree
-        )
+            path_scores, done.item_paths, np.bincount(items, minlength=n_items), alpha=alpha,
+            penalty_degree=self.penalty_degree,
+        )  # fmt: skip
 
     def _fit_structure(self, trainer, items, item_paths, space, iteration):
         """E-step: fit the network to the paths, the softmax frozen; return the last epoch's loss."""

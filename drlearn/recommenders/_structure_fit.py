@@ -1,0 +1,106 @@
+"""What a fit needs around its rounds of EM: memory, alpha, users to judge by, closing measurements."""
+
+from __future__ import annotations
+
+import copy
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from drlearn._history import warn_interrupted
+from drlearn._runtime import stream
+from drlearn.recommenders._lists import seen_items
+from drlearn.recommenders._retrieval import StructureRetrieval, beam_of
+from drlearn.structure.paths import PathIndex, build_path_index
+
+if TYPE_CHECKING:
+    from drlearn.search.beam import StructureArrays
+    from drlearn.structure.scores import ScoreTable
+
+
+class Round(NamedTuple):
+    """What a round of EM leaves behind."""
+
+    network: StructureArrays
+    weights: dict
+    item_paths: np.ndarray
+    index: PathIndex
+    path_scores: ScoreTable
+
+    @classmethod
+    def of(cls, structure, item_paths, path_scores):
+        """Keep a structure model as it is now, with its items' paths and their scores."""
+        weights, index = copy.deepcopy(structure.state_dict()), build_path_index(item_paths)
+        return cls(structure.export(), weights, item_paths, index, path_scores)
+
+
+class StructureFit(StructureRetrieval):
+    """What `fit` and `partial_fit` of a Deep Retrieval recommender share beside the rounds of EM."""
+
+    def _peak_bytes(self, X):
+        """As training together takes, or an M-step, with score table and event vectors: the larger."""
+        an_item = 8 * self.embedding_dim + 12 * self.n_candidate_paths + 16 * self.n_paths
+        an_event = 4 * self.embedding_dim + 20  # of which some are chosen, by number
+        return max(super()._peak_bytes(X), an_item * X.n_items + an_event * X.n_events)
+
+    def _alpha(self, counts, space):
+        from drlearn.structure.assignment import automatic_alpha
+
+        if self.alpha != "auto":
+            return self.alpha
+        return automatic_alpha(counts, self.n_paths, space.size, self.penalty_degree)
+
+    def _hold_out(self, X, seed):
+        """Split off the users that rounds are judged by; return (training users, held-out users or None)."""
+        train, validation, n = X, X[:0], round(self.validation_fraction * len(X))
+        if n > 0:
+            order = stream(seed, 3).permutation(len(X))
+            train, validation = X[np.sort(order[n:])], X[np.sort(order[:n])].drop_empty(2)
+            self._check_pairs(train)
+        if len(validation):
+            return train, validation
+        if self.path_weight == "auto":
+            raise ValueError(
+                f"path_weight='auto' is chosen on held-out users, but among the {n} of {len(X)} that "
+                f"validation_fraction={self.validation_fraction} holds out is none of two events: raise "
+                "validation_fraction, to 0.05 for instance, or set path_weight to a number."
+            )
+        return train, None
+
+    def _probe(self, X, validation, model, counts, seed, shards):
+        """Users on whom rounds are compared: held-out ones, else a sample of the training users."""
+        from drlearn.recommenders._diagnostics import PROBE_USERS, Probe
+        from drlearn.structure.encoding import encode_rows
+
+        truth = None
+        if validation is None:
+            X = X.drop_empty()
+            X = X[np.sort(stream(seed, 4).permutation(len(X))[:PROBE_USERS])]
+        else:
+            X, truth = validation.split(0.5)
+            truth = seen_items(truth)
+        users = encode_rows(model, X, self.history_length, shards)
+        return Probe(users, seen_items(X), truth, model.export_item_vectors(), counts > 0, self._n_threads())
+
+    def _measured(self, probe, done, history, space, counts, alpha):
+        """Closing measurements, as fitted attributes, and whether they were interrupted.
+
+        They take seconds, and no beam is chosen without them: Ctrl-C is heard when they are done.
+        """
+        from drlearn.recommenders import _diagnostics
+        from drlearn.recommenders._path_weight import fitted_path_weight
+
+        learned = done.network, done.item_paths, done.index
+
+        def measure():
+            beams = _diagnostics.beam_curve(probe, *learned, space)
+            beam_size = beam_of(self.beam_size, _diagnostics.PROBE_K, beams, space)
+            weight, tried = fitted_path_weight(self.path_weight, probe, *learned, beam_size)
+            return {"beam_curve_": beams, "path_weight_": weight, "path_weight_curve_": tried}
+
+        _diagnostics.warn_if_collapsed(history[-1], np.count_nonzero(counts), alpha)
+        try:
+            return measure(), False
+        except KeyboardInterrupt:
+            warn_interrupted("while it measured its beams")
+            return measure(), True
