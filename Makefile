@@ -10,7 +10,7 @@ INSTALLED := $(VENV)/.installed
 INTERPRETABLE := $(wildcard $(addprefix tests/test_,$(addsuffix .py,\
 	paths windows exponential selection beam scores assignment initialization rerank)))
 SPHINX := PYTHONPATH=docs $(BIN)/python -m sphinx -j 2 -W --keep-going -n -d output/doctrees
-COMPILED := $(INTERPRETABLE) $(wildcard $(addprefix tests/test_,$(addsuffix .py,recurrence encoder properties)))
+COMPILED := $(INTERPRETABLE) $(wildcard $(addprefix tests/test_,$(addsuffix .py,recurrence row_adam encoder properties)))
 
 .PHONY: help setup demo test test-interpreted test-bounds smoke lint doctest docs linkcheck bench clean
 .DEFAULT_GOAL := help

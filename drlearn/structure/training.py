@@ -16,6 +16,7 @@ from torch.nn import functional as F
 
 from drlearn._runtime import stream
 from drlearn.structure.paths import NO_PATH
+from drlearn.structure.row_adam import RowAdam
 from drlearn.structure.sampled_softmax import SampledSoftmax
 from drlearn.structure.windows import batches, pad, places_ahead, training_windows
 
@@ -184,13 +185,15 @@ class JointTrainer:
         self.n_pairs = int(np.maximum(np.diff(X.indptr) - 1, 0).sum())
         self._n_steps, self.step = n_epochs * max(1, -(-self.n_pairs // batch_size)), 0
         self._rate = learning_rate
-        self._table_optimizer = torch.optim.SparseAdam([model.item_table], lr=learning_rate)
+        self._table_optimizer = RowAdam(model.item_table, learning_rate)
         # As a group: a caller's encoder may have nothing to learn.
         self._encoder = [p for p in model.encoder.parameters() if p.requires_grad]
-        self._encoder_optimizer = torch.optim.AdamW([{"params": self._encoder}], lr=learning_rate)
+        self._encoder_optimizer = torch.optim.AdamW([{"params": self._encoder}], lr=learning_rate, fused=True)
         self._structure_optimizer = None
         if structure is not None:
-            self._structure_optimizer = torch.optim.Adam(structure.parameters(), lr=structure_rate)
+            self._structure_optimizer = torch.optim.Adam(
+                structure.parameters(), lr=structure_rate, fused=True
+            )
 
     @property
     def optimizers(self):
@@ -278,19 +281,15 @@ class JointTrainer:
 
     def _apply(self, rows, gradients, network):
         """Let the optimizers step: on the touched rows of the table, on the encoder, on the structure."""
-        table = self._model.item_table
-        table.grad = torch.sparse_coo_tensor(
-            rows[None], gradients[0], table.shape, is_coalesced=True, check_invariants=False
-        )
         for parameter, gradient in zip([*self._encoder, *network], gradients[1:], strict=True):
             parameter.grad = gradient
         share = _schedule(self.step, self._n_steps)
         for optimizer in (self._table_optimizer, self._encoder_optimizer):
             optimizer.param_groups[0]["lr"] = self._rate * share
-            optimizer.step()
+        self._table_optimizer.step(rows, gradients[0], self._shards)
+        self._encoder_optimizer.step()
         if network:
             self._structure_optimizer.step()
-        table.grad = None
         self.step += 1
 
 
@@ -317,7 +316,7 @@ class StructureTrainer:
     def __init__(self, structure, X, *, batch_size, seed, shards):
         self._structure, self._shards, self._seed, self._batch_size = structure, shards, seed, batch_size
         self._X, self.n_events = torch.from_numpy(X), len(X)
-        self.optimizer = torch.optim.Adam(structure.parameters(), lr=STRUCTURE_LEARNING_RATE)
+        self.optimizer = torch.optim.Adam(structure.parameters(), lr=STRUCTURE_LEARNING_RATE, fused=True)
 
     def epoch(self, number, items, targets, rate=1.0, progress=None):
         """Run the epoch (round, epoch) towards the events' items; return the mean loss.
