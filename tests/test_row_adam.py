@@ -36,7 +36,7 @@ def by_rows(n_touched, n_threads):
     optimizer = RowAdam(found, 0.01)
     with Shards(n_threads) as shards:
         for rows, gradient in steps(n_touched):
-            optimizer.step(rows, gradient, shards)
+            optimizer.step(rows, gradient, np.ones(len(rows), np.float32), shards)
     return found.detach().numpy()
 
 
@@ -52,8 +52,8 @@ def test_the_number_of_threads_changes_nothing():
 def test_other_devices_step_alike():
     found, mean, square = table().detach(), torch.zeros(N_ROWS, 7), torch.zeros(N_ROWS, 7)
     for t, (rows, gradient) in enumerate(steps(50), start=1):
-        size = 0.01 * (1 - 0.999**t) ** 0.5 / (1 - 0.9**t)
-        _step_anywhere(found, mean, square, rows, gradient, size)
+        sizes = torch.full((50,), 0.01 * (1 - 0.999**t) ** 0.5 / (1 - 0.9**t))
+        _step_anywhere(found, mean, square, rows, gradient, sizes)
     np.testing.assert_allclose(found.numpy(), torch_sparse(50), atol=1e-6)
 
 
@@ -63,9 +63,20 @@ def test_a_state_goes_on_where_it_was():
     with Shards(1) as shards:
         first = RowAdam(halves, 0.01)
         for batch in batches[:3]:
-            first.step(*batch, shards)
+            first.step(*batch, np.ones(50, np.float32), shards)
         second = RowAdam(halves, 0.01)
         second.load_state_dict(first.state_dict())
         for batch in batches[3:]:
-            second.step(*batch, shards)
+            second.step(*batch, np.ones(50, np.float32), shards)
     np.testing.assert_array_equal(halves.detach().numpy(), whole)
+
+
+def test_a_row_steps_at_its_own_rate():
+    start = table().detach().numpy()
+    moved = []
+    for rate in (1.0, 0.25):
+        found, rates = table(), np.full(50, rate, np.float32)
+        with Shards(1) as shards:
+            RowAdam(found, 0.01).step(*next(steps(50)), rates, shards)
+        moved.append(found.detach().numpy() - start)
+    np.testing.assert_allclose(moved[1], 0.25 * moved[0], atol=1e-6)

@@ -266,14 +266,14 @@ def test_losses_of_an_update_are_means(X, fitted):
 
 
 def test_a_few_events_move_the_structure_little(X, fitted):
-    """One small batch, twice: every weight may go two steps, at a tenth of the rate of fit."""
+    """One small batch, nine times: at a tenth of the rate of fit, then at three tenths and falling."""
     est = fitted(RECOMMENDERS[-1])
     before = copy.deepcopy(est.structure_model_.state_dict())
     est.partial_fit(new_events(X, [[X.item_ids[1], X.item_ids[2]]], ["new"]))
     moved = [
         float((new - before[name]).abs().max()) for name, new in est.structure_model_.state_dict().items()
     ]
-    assert 0 < max(moved) < 2.5 * 0.1 * STRUCTURE_LEARNING_RATE
+    assert 0 < max(moved) < 1.3 * STRUCTURE_LEARNING_RATE
 
 
 def test_mixed_ids_go_on():

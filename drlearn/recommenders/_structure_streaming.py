@@ -7,11 +7,13 @@ import time
 
 import numpy as np
 
-from drlearn._history import TrainingHistory
+from drlearn._history import TrainingHistory, progress_bar
+from drlearn._runtime import stream
 from drlearn.recommenders._structure_fit import StructureFit
 from drlearn.structure.paths import NO_PATH, build_path_index
 
 M_STEP_BEAM = 50
+FOLLOW_EPOCHS, FOLLOW_RATE = 3, 0.3  # of the structure alone in an update; its rate as a share of fit's
 
 
 class StructureStreaming(StructureFit):
@@ -25,7 +27,7 @@ class StructureStreaming(StructureFit):
         from drlearn.structure.training import PathTargets, Shards
 
         history, started = TrainingHistory(self.history_, self.verbose), time.perf_counter()
-        seed, space = self._seed(), self.path_space_
+        seed, space = self._seed() + int(counts.sum()), self.path_space_  # other draws every time
         with torch_session(seed), Shards(self._n_training_threads()) as shards:
             rows, model = self._stream(X, fresh, shards)
             users, items = encode_pairs(model, rows.X, rows.targets & rows.fresh, self.history_length, shards)
@@ -35,6 +37,7 @@ class StructureStreaming(StructureFit):
             if rows.targets.any():
                 targets = PathTargets.of(item_paths, space, "cpu")
                 losses = self._train_on(rows, model, structure, targets, counts, seed, shards)
+                self._follow(rows, model, structure, item_paths, targets, counts, seed, shards)
             probe = self._probe(X, None, model, counts, seed, shards)
         index, network = build_path_index(item_paths), structure.export()
         row = _diagnostics.structure_row(probe, network, item_paths, index, space, counts)
@@ -48,6 +51,28 @@ class StructureStreaming(StructureFit):
             "alpha_": self._alpha(counts, space), "history_": history, "n_iter_": self.n_iter_,
             "beam_curve_": _diagnostics.beam_curve(probe, network, item_paths, index, space),
         }  # fmt: skip
+
+    def _follow(self, rows, model, structure, item_paths, targets, counts, seed, shards):
+        """A few epochs of the structure alone: it learns to find what the softmax now ranks first."""
+        from drlearn.structure.distillation import distilled_items
+        from drlearn.structure.encoding import encode_pairs
+        from drlearn.structure.training import StructureTrainer
+
+        users, met = encode_pairs(model, rows.X, rows.targets, self.history_length, shards)
+        if len(met) == 0:  # nothing followed a history
+            return
+        items = distilled_items(
+            users, met, structure.export(), item_paths, share=self.distillation,
+            item_vectors=model.export_item_vectors(), allowed=counts > 0, rng=stream(seed, 7),
+            n_threads=self._n_threads(),
+        )  # fmt: skip
+        trainer = StructureTrainer(
+            structure, users, batch_size=self._batch_size(rows.X), seed=seed, shards=shards
+        )
+        for epoch in range(FOLLOW_EPOCHS):
+            rate = FOLLOW_RATE * (1 - epoch / FOLLOW_EPOCHS)
+            with progress_bar(len(items), f"update, structure {epoch + 1}", self.verbose) as bar:
+                trainer.epoch((0, epoch), items, targets, rate, bar.update)
 
     def _maximize_streaming(self, users, items, model, counts):
         """M-step for the items of fresh events: old scores decay, new ones join (2021 version, section 3)."""

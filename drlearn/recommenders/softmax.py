@@ -30,8 +30,8 @@ from drlearn.recommenders._similar import SimilarItems
 
 _SCAN_CELLS = 2**25
 _BATCHES_AN_EPOCH, _BATCH_RANGE = 128, (128, 4096)
-STREAM_EPOCHS, STREAM_RATE = 2, 0.1  # of an update with fresh events; its learning rates as a share of fit's
-REPLAY = 4.0  # old events learned again beside each fresh one
+STREAM_EPOCHS, STREAM_RATE = 6, 0.1  # of an update with fresh events; its learning rates as a share of fit's
+REPLAY = 16.0  # old events learned again beside each fresh one
 
 
 class SoftmaxBase(ClassNamePrefixFeaturesOutMixin, TransformerMixin, SimilarItems, BaseRecommender):
@@ -103,7 +103,7 @@ class SoftmaxBase(ClassNamePrefixFeaturesOutMixin, TransformerMixin, SimilarItem
         encoder = self.encoder if isinstance(self.encoder, str) else copy.deepcopy(self.encoder)
         return SoftmaxModel(n_items, self.embedding_dim, encoder).to(self.device)
 
-    def _new_trainer(self, model, structure, X, targets, counts, n_epochs, rate, seed, shards):
+    def _new_trainer(self, model, structure, X, targets, counts, n_epochs, rate, seed, shards, **options):
         """A trainer at a share `rate` of the learning rates."""
         from drlearn.structure.training import STRUCTURE_LEARNING_RATE, JointTrainer
 
@@ -111,7 +111,7 @@ class SoftmaxBase(ClassNamePrefixFeaturesOutMixin, TransformerMixin, SimilarItem
             model, structure, X, targets, counts, history_length=self.history_length, repeats=self.repeats,
             horizon=self.horizon, n_negatives=self.n_negatives, n_epochs=n_epochs,
             batch_size=self._batch_size(X), learning_rate=rate * self.learning_rate,
-            structure_rate=rate * STRUCTURE_LEARNING_RATE, seed=seed, shards=shards,
+            structure_rate=rate * STRUCTURE_LEARNING_RATE, seed=seed, shards=shards, **options,
         )  # fmt: skip
 
     def _stream(self, X, fresh, shards):
@@ -126,10 +126,12 @@ class SoftmaxBase(ClassNamePrefixFeaturesOutMixin, TransformerMixin, SimilarItem
 
     def _train_on(self, rows, model, structure, paths, counts, seed, shards):
         """A few epochs over what `_stream` gave; return the last one's losses of softmax and structure."""
-        seed += int(counts.sum())  # other draws every time
+        # As of a running mean: the n-th event of an item moves it by 1 / n, but never less than all else.
+        item_rates = np.maximum(1, 1 / (STREAM_RATE * np.maximum(counts, 1))).astype(np.float32)
         trainer = self._new_trainer(
-            model, structure, rows.X, rows.targets, counts, STREAM_EPOCHS, STREAM_RATE, seed, shards
-        )
+            model, structure, rows.X, rows.targets, counts, STREAM_EPOCHS, STREAM_RATE, seed, shards,
+            item_rates=item_rates,
+        )  # fmt: skip
         for epoch in range(STREAM_EPOCHS):
             with progress_bar(trainer.n_pairs, f"update, epoch {epoch + 1}", self.verbose) as bar:
                 losses = trainer.epoch(epoch, paths, bar.update)
@@ -377,7 +379,7 @@ class SoftmaxRecommender(SoftmaxBase):
         from drlearn.structure.training import Shards
 
         history, started = TrainingHistory(self.history_, self.verbose), time.perf_counter()
-        seed, loss = self._seed(), None
+        seed, loss = self._seed() + int(counts.sum()), None  # other draws every time
         with torch_session(seed), Shards(self._n_training_threads()) as shards:
             rows, model = self._stream(X, fresh, shards)
             if rows.targets.any():

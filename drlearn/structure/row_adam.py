@@ -15,7 +15,7 @@ _MEAN, _SQUARE, _EPSILON = np.float32(1 - BETAS[0]), np.float32(1 - BETAS[1]), n
 
 
 @fast_jit
-def adam_rows(table, mean, square, rows, gradient, size):
+def adam_rows(table, mean, square, rows, gradient, sizes):
     """Let Adam step on rows of a table, in place.
 
     Parameters
@@ -25,11 +25,12 @@ def adam_rows(table, mean, square, rows, gradient, size):
     rows : ndarray of shape (R,), int64
         Each row once.
     gradient : ndarray of shape (R, dim), float32
-    size : float32
-        Learning rate, corrected for the means' start at 0.
+    sizes : ndarray of shape (R,), float32
+        Each row's learning rate, corrected for the means' start at 0.
     """
     for i in range(len(rows)):
         values, means, squares, now = table[rows[i]], mean[rows[i]], square[rows[i]], gradient[i]
+        size = sizes[i]
         for j in range(len(now)):
             means[j] += _MEAN * (now[j] - means[j])
             squares[j] += _SQUARE * (now[j] * now[j] - squares[j])
@@ -52,8 +53,18 @@ class RowAdam(torch.optim.Optimizer):
         super().__init__([table], {"lr": lr})
 
     @torch.no_grad()
-    def step(self, rows, gradient, shards):
-        """Step on `rows` (R,), each given once, by their `gradient` (R, dim), on the threads of `shards`."""
+    def step(self, rows, gradient, rates, shards):
+        """Step on some rows, on the threads of `shards`.
+
+        Parameters
+        ----------
+        rows : Tensor of shape (R,), int64
+            Each row once.
+        gradient : Tensor of shape (R, dim)
+        rates : ndarray of shape (R,), float32
+            Each row's learning rate as a share of `lr`.
+        shards : Shards
+        """
         (group,) = self.param_groups
         (table,) = group["params"]
         state = self.state[table]
@@ -61,20 +72,20 @@ class RowAdam(torch.optim.Optimizer):
             state.update(step=0, mean=torch.zeros_like(table), square=torch.zeros_like(table))
         state["step"] += 1
         corrections = [1 - beta ** state["step"] for beta in BETAS]
-        size = group["lr"] * corrections[1] ** 0.5 / corrections[0]
+        sizes = rates * np.float32(group["lr"] * corrections[1] ** 0.5 / corrections[0])
         tensors = table, state["mean"], state["square"]
         if table.device.type != "cpu":
-            _step_anywhere(*tensors, rows, gradient, size)
+            _step_anywhere(*tensors, rows, gradient, torch.from_numpy(sizes).to(table.device))
             return
         arrays = [tensor.detach().numpy() for tensor in tensors]
-        rows, gradient, size = rows.numpy(), gradient.contiguous().numpy(), np.float32(size)
+        rows, gradient = rows.numpy(), gradient.contiguous().numpy()
         blocks = [slice(*pair) for pair in pairwise(even_bounds(len(rows), _ROWS_A_BLOCK))]
-        shards.map(lambda block: adam_rows(*arrays, rows[block], gradient[block], size), blocks)
+        shards.map(lambda block: adam_rows(*arrays, rows[block], gradient[block], sizes[block]), blocks)
 
 
-def _step_anywhere(table, mean, square, rows, gradient, size):
+def _step_anywhere(table, mean, square, rows, gradient, sizes):
     """What `adam_rows` does, on any device."""
     means = mean[rows].lerp_(gradient, 1 - BETAS[0])  # (R, dim)
     squares = square[rows].lerp_(gradient * gradient, 1 - BETAS[1])  # (R, dim)
     mean[rows], square[rows] = means, squares
-    table[rows] -= size * means / (squares.sqrt() + EPSILON)
+    table[rows] -= sizes[:, None] * means / (squares.sqrt() + EPSILON)

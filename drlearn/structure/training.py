@@ -170,11 +170,12 @@ class JointTrainer:
     Only the rows of the item table that a batch touches are read and updated. Events marked by
     `targets`, such as those of `target_events`, are learned from; without `repeats` against items
     not met before. What is to be told is the next event; in the last `LATER_SHARE` of the epochs one
-    of the row's later events, as `places_ahead` draws them.
+    of the row's later events, as `places_ahead` draws them. `item_rates` are shares of the learning rate
+    by item, 1 by default.
     """
 
     def __init__(self, model, structure, X, targets, counts, *, history_length, repeats, horizon, n_negatives,
-                 n_epochs, batch_size, learning_rate, seed, shards,
+                 n_epochs, batch_size, learning_rate, seed, shards, item_rates=None,
                  structure_rate=STRUCTURE_LEARNING_RATE):  # fmt: skip
         self._model, self._structure, self._shards, self._seed = model, structure, shards, seed
         self._items, self._indptr, self._history_length = X.items, X.indptr, history_length
@@ -185,6 +186,7 @@ class JointTrainer:
         self.n_pairs = int(np.maximum(np.diff(X.indptr) - 1, 0).sum())
         self._n_steps, self.step = n_epochs * max(1, -(-self.n_pairs // batch_size)), 0
         self._rate = learning_rate
+        self._item_rates = np.ones(len(counts), np.float32) if item_rates is None else item_rates
         self._table_optimizer = RowAdam(model.item_table, learning_rate)
         # As a group: a caller's encoder may have nothing to learn.
         self._encoder = [p for p in model.encoder.parameters() if p.requires_grad]
@@ -286,7 +288,7 @@ class JointTrainer:
         share = _schedule(self.step, self._n_steps)
         for optimizer in (self._table_optimizer, self._encoder_optimizer):
             optimizer.param_groups[0]["lr"] = self._rate * share
-        self._table_optimizer.step(rows, gradients[0], self._shards)
+        self._table_optimizer.step(rows, gradients[0], self._item_rates[rows.cpu().numpy()], self._shards)
         self._encoder_optimizer.step()
         if network:
             self._structure_optimizer.step()
