@@ -11,6 +11,7 @@ from sklearn.base import clone
 from torch import nn
 
 from drlearn import DeepRetrievalRecommender, SoftmaxRecommender
+from drlearn._history import TrainingHistory
 from drlearn.datasets import make_interactions
 from drlearn.recommenders import _diagnostics, _path_weight
 from drlearn.structure import checkpoint
@@ -192,6 +193,51 @@ def test_an_interrupt_while_beams_are_measured_waits_for_them(X, monkeypatch):
     with pytest.warns(UserWarning, match="while it measured"), pytest.raises(KeyboardInterrupt):
         est.fit(X)
     assert state_of(est) == state_of(DeepRetrievalRecommender(**QUICK).fit(X))
+
+
+def test_an_interrupt_between_a_row_and_its_round_leaves_both_out(X, monkeypatch):
+    record = TrainingHistory.record
+
+    def interrupted(self, **row):
+        record(self, **row)
+        if len(self) == 3:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(TrainingHistory, "record", interrupted)
+    est = DeepRetrievalRecommender(**QUICK)
+    with pytest.warns(UserWarning, match="after round 1 of 2"), pytest.raises(KeyboardInterrupt):
+        est.fit(X)
+    assert est.n_iter_ == 1 == len(est.history_) - 1
+    assert est.history_[-1]["n_used_paths"] == np.count_nonzero(est.path_sizes_)
+
+
+@each
+def test_a_fit_that_fails_after_training_is_as_it_was_and_goes_on(est, X, tmp_path, monkeypatch):
+    est = clone(est).set_params(checkpoint_dir=tmp_path)
+    before = dict(vars(est))
+    with monkeypatch.context() as patch, pytest.raises(Stop):
+        patch.setattr(type(est), "_derived", lambda *_: (_ for _ in ()).throw(Stop()))
+        est.fit(X)
+    assert vars(est) == before
+    with monkeypatch.context() as patch:
+        stop_in(patch, 2)  # only what came after the last checkpoint is learned again
+        est.fit(X)
+    assert state_of(est) == state_of(clone(est).set_params(checkpoint_dir=None).fit(X))
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_seed_of_numpys_is_the_same_seed(X, tmp_path, monkeypatch):
+    est = SoftmaxRecommender(**SOFTMAX, checkpoint_dir=tmp_path)
+    with monkeypatch.context() as patch, pytest.raises(Stop):
+        stop_in(patch, 3)
+        est.fit(X)
+    SoftmaxRecommender(**SOFTMAX | {"random_state": np.int64(0)}, checkpoint_dir=tmp_path).fit(X)
+
+
+@each
+def test_training_that_diverges_says_so(est, X):
+    with pytest.raises(FloatingPointError, match=r"training diverged: in epoch . .*lower learning_rate"):
+        clone(est).set_params(learning_rate=1e30).fit(X)
 
 
 @each

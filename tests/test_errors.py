@@ -327,7 +327,7 @@ BAD = {
     "n_paths": COUNT,
     "beam_size": COUNT,
     "alpha": (-1e-9, NAN, INF, "much", None, True),
-    "penalty_degree": (0.5, NAN, INF, "four", None),
+    "penalty_degree": (0.5, 1000, NAN, INF, "four", None),
     "n_candidate_paths": COUNT,
     "max_iter": COUNT,
     "init": ("zeros", 3, None),

@@ -251,7 +251,10 @@ def test_nobody_and_nothing_left(est, X, fitted):
     assert removed <= {"n1", None}
 
 
-@pytest.mark.parametrize("change", [{"n_paths": 2}, {"embedding_dim": 8}, {"encoder": "gru"}, {"depth": 2}])
+@pytest.mark.parametrize(
+    "change",
+    [{"n_paths": 2}, {"embedding_dim": 8}, {"encoder": "gru"}, {"depth": 2}, {"width": 3}, {"n_hidden": 5}],
+)
 def test_parameters_set_after_fit_stop_an_update(change, X, fitted):
     est, (name, value) = fitted(RECOMMENDERS[-1]).set_params(**change), next(iter(change.items()))
     with pytest.raises(ValueError, match=f"{name}={value!r} was set after fit, which had {name}="):
@@ -308,6 +311,22 @@ def test_changes_wait_for_each_other(X, fitted, monkeypatch):
     assert "n1" in est._fit_X.item_ids and est.removed_items_.tolist() == [X.item_ids[9]]
 
 
+def test_two_first_updates_at_once_lose_no_events():
+    for _ in range(20):
+        est, start = PopularityRecommender(), threading.Barrier(4)
+
+        def update(user, est=est, start=start):
+            start.wait()
+            est.partial_fit(Interactions.from_sequences([["a", "b"]], user_ids=[user]))
+
+        threads = [threading.Thread(target=update, args=(user,)) for user in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert sorted(est._fit_X.user_ids.tolist()) == [0, 1, 2, 3]
+
+
 # ---------------------------------------------------------------- parts
 
 
@@ -350,6 +369,25 @@ def test_new_items_start_near_their_users():
     length = np.linalg.norm(table, axis=1)
     np.testing.assert_allclose(length[30:], length[:30].mean(), rtol=1e-4)
     assert np.abs(table[30] - table[32]).max() > 1e-3  # 102 was met by nobody with a history
+
+
+def test_an_item_of_the_vocabulary_that_is_met_at_last_starts_like_a_new_one():
+    X = make_interactions(60, 30, random_state=0)
+    with torch_session(0), Shards(1) as shards:
+        model, counts = SoftmaxModel(30, 8, "mixed"), X.item_counts()
+        counts[[7, 8]] = 0
+        rows = Interactions.from_sequences([[0, 1, 7]], item_vocabulary=X.item_vocabulary)
+        parts = streaming_rows(rows, np.array([False, False, True]), 9, True, 0, np.random.default_rng(0))
+        table = grown_model(model, 30, parts, counts, 9, shards).item_table.detach().numpy()
+    kept, known = model.item_table.detach().numpy(), counts > 0
+    others = np.arange(30) != 7
+    np.testing.assert_array_equal(table[others], kept[others])
+    np.testing.assert_allclose(
+        np.linalg.norm(table[7]), np.linalg.norm(kept[known], axis=1).mean(), rtol=1e-4
+    )
+    rare = kept[known & (counts <= np.quantile(counts[known], 0.25))]
+    towards_rare = (rare / np.linalg.norm(rare, axis=1, keepdims=True)).mean(axis=0)
+    assert table[7] @ towards_rare > 0.4 * np.linalg.norm(table[7]) * np.linalg.norm(towards_rare)
 
 
 # ---------------------------------------------------------------- beside requests

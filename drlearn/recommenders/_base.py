@@ -72,16 +72,19 @@ class BaseRecommender(Persistent, Streaming, LearnedHTML, BaseEstimator):
                     "check the filters in front of fit."
                 )
             fitted = self._fit(X)
+            interrupted, checkpoint = fitted.pop("interrupted", False), fitted.pop("checkpoint", None)
+            fitted |= {"item_counts_": X.item_counts(), "n_items_": X.n_items, "_fit_X": X}
+            fitted["removed_items_"] = X.item_ids[:0]
+            fitted |= self._derived(fitted)
         except BaseException:
             vars(self).clear()
             vars(self).update(before)
             raise
-        interrupted = fitted.pop("interrupted", False)
-        fitted |= {"item_counts_": X.item_counts(), "n_items_": X.n_items, "_fit_X": X}
-        fitted["removed_items_"] = X.item_ids[:0]
-        vars(self).update(fitted | self._derived(fitted))
+        vars(self).update(fitted)
         if interrupted:
             raise KeyboardInterrupt
+        if checkpoint is not None:
+            checkpoint.clear()
         return self
 
     def _check_device(self):

@@ -57,10 +57,12 @@ class StructureRetrieval(SoftmaxBase):
         return state
 
     def _parameters_of_fit(self):
-        return super()._parameters_of_fit() | {
+        found = super()._parameters_of_fit() | {
             "depth": self.path_space_.depth, "n_paths": self.item_paths_.shape[1],
             "n_candidate_paths": self.path_scores_.codes.shape[1],
+            "n_hidden": self.structure_.user_bias.shape[1],
         }  # fmt: skip
+        return found if self.width == "auto" else found | {"width": self.path_space_.width}
 
     def recommend(
         self,

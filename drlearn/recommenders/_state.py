@@ -28,8 +28,7 @@ def pack(value, name, arrays):
     def fields(owner, names):
         return {field: pack(getattr(owner, field), f"{name}.{field}", arrays) for field in names}
 
-    if isinstance(value, np.generic):
-        value = value.item()
+    value = _plain(value)
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
     if isinstance(value, np.ndarray):
@@ -67,8 +66,13 @@ def _pack_array(array, name, arrays):
     return fact
 
 
+def _plain(value):
+    """A number or string of numpy's as Python's; numpy's dates would come back as numbers."""
+    return value.item() if isinstance(value, np.generic) and value.dtype.kind in "biufU" else value
+
+
 def _ids_as_text(ids, name):
-    values = [value.item() if isinstance(value, np.generic) else value for value in ids.tolist()]
+    values = [_plain(value) for value in ids.tolist()]
     other = next((v for v in values if not isinstance(v, (str, int, float))), None)
     if other is not None:
         raise TypeError(

@@ -67,10 +67,8 @@ class Streaming:
         >>> est.recommend(["eve"], k=2)
         array([['b', 'a']], dtype=object)
         """
-        if not self.__sklearn_is_fitted__():
-            return self.fit(X)
         with _lock_of(self):
-            return self._partial_fit(X)
+            return self._partial_fit(X) if self.__sklearn_is_fitted__() else self.fit(X)
 
     def _partial_fit(self, X):
         self._check_parameters()

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 class Round(NamedTuple):
     """What a round of EM leaves behind."""
 
+    iteration: int
     network: StructureArrays
     weights: dict
     item_paths: np.ndarray
@@ -28,10 +29,10 @@ class Round(NamedTuple):
     path_scores: ScoreTable
 
     @classmethod
-    def of(cls, structure, item_paths, path_scores):
+    def of(cls, iteration, structure, item_paths, path_scores):
         """Keep a structure model as it is now, with its items' paths and their scores."""
         weights, index = copy.deepcopy(structure.state_dict()), build_path_index(item_paths)
-        return cls(structure.export(), weights, item_paths, index, path_scores)
+        return cls(iteration, structure.export(), weights, item_paths, index, path_scores)
 
 
 class StructureFit(StructureRetrieval):
@@ -93,12 +94,12 @@ class StructureFit(StructureRetrieval):
         learned = done.network, done.item_paths, done.index
 
         def measure():
+            _diagnostics.warn_if_collapsed(history[-1], np.count_nonzero(counts), alpha)
             beams = _diagnostics.beam_curve(probe, *learned, space)
             beam_size = beam_of(self.beam_size, _diagnostics.PROBE_K, beams, space)
             weight, tried = fitted_path_weight(self.path_weight, probe, *learned, beam_size)
             return {"beam_curve_": beams, "path_weight_": weight, "path_weight_curve_": tried}
 
-        _diagnostics.warn_if_collapsed(history[-1], np.count_nonzero(counts), alpha)
         try:
             return measure(), False
         except KeyboardInterrupt:

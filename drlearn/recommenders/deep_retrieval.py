@@ -213,7 +213,7 @@ class DeepRetrievalRecommender(StructureStreaming):
         for name in ("width", "beam_size"):
             check_number(getattr(self, name), name, Integral, 1, auto=True)
         check_number(self.alpha, "alpha", Real, 0, auto=True)
-        check_number(self.penalty_degree, "penalty_degree", Real, 1)
+        check_number(self.penalty_degree, "penalty_degree", Real, 1, 20)
         check_number(self.decay, "decay", Real, 0, 1, low_open=True)
         check_number(self.distillation, "distillation", Real, 0, 1)
         check_number(self.path_weight, "path_weight", Real, 0, auto=True)
@@ -270,7 +270,7 @@ class DeepRetrievalRecommender(StructureStreaming):
         parts = {"model": model, "structure": structure, "structure_optimizer": trainer.optimizer}
         path_scores = self._path_scores(X.n_items, checkpoint, parts)
         (softmax_loss, loss), moved, seconds_m, interrupted = reached["losses"], None, 0.0, False
-        done = Round.of(structure, item_paths, path_scores)
+        done = Round.of(len(history) - 1, structure, item_paths, path_scores)
         try:
             for iteration in range(len(history), self.max_iter + 1):
                 if iteration > 0:
@@ -282,7 +282,7 @@ class DeepRetrievalRecommender(StructureStreaming):
                     moved = _diagnostics.share_moved(done.item_paths, item_paths)
                     seconds_m, started = time.perf_counter() - started, time.perf_counter()
                     loss = self._fit_structure(trainer, items, item_paths, space, iteration)
-                new = Round.of(structure, item_paths, path_scores)
+                new = Round.of(iteration, structure, item_paths, path_scores)
                 row = _diagnostics.structure_row(probe, new.network, item_paths, new.index, space, counts)
                 history.record(
                     round=iteration, softmax_loss=softmax_loss, structure_loss=loss, moved=moved, **row,
@@ -292,20 +292,19 @@ class DeepRetrievalRecommender(StructureStreaming):
                 arrays = {"item_paths": item_paths, **path_scores._asdict()}
                 checkpoint.keep({"history": list(history)}, parts, arrays, at_once=True)
         except KeyboardInterrupt:
-            if not history:
+            if done.iteration < 0:
                 raise
-            warn_interrupted(f"after round {len(history) - 1} of {self.max_iter}")
+            del history[done.iteration + 1 :]  # a row may be written before its round is kept
+            warn_interrupted(f"after round {done.iteration} of {self.max_iter}")
             interrupted = True
         structure.load_state_dict(done.weights)
         measured, late = self._measured(probe, done, history, space, counts, alpha)
-        interrupted |= late
-        if not interrupted:
-            checkpoint.clear()
         return {
             "softmax_model_": model.cpu(), "item_vectors_": probe.item_vectors,
             "structure_model_": structure.cpu(), "path_space_": space, "item_paths_": done.item_paths,
             "path_scores_": done.path_scores, "alpha_": alpha, "history_": history,
-            "n_iter_": len(history) - 1, "interrupted": interrupted, **measured,
+            "n_iter_": done.iteration, "interrupted": interrupted or late, "checkpoint": checkpoint,
+            **measured,
         }  # fmt: skip
 
     def _path_scores(self, n_items, checkpoint, parts):

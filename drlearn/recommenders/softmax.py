@@ -368,11 +368,9 @@ class SoftmaxRecommender(SoftmaxBase):
                     raise
                 warn_interrupted(f"in epoch {len(history) + 1} of {self.n_epochs}")
                 interrupted = True
-            else:
-                checkpoint.clear()
             vectors = model.cpu().export_item_vectors()
         fitted = {"softmax_model_": model, "item_vectors_": vectors, "history_": history}
-        return fitted | {"interrupted": interrupted}
+        return fitted | {"interrupted": interrupted, "checkpoint": checkpoint}
 
     def _update(self, X, fresh, counts):
         from drlearn.structure.model import torch_session

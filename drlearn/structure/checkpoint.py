@@ -139,6 +139,7 @@ def identity_of(name, parameters, X):
             for tensor in value.state_dict().values():
                 digest.update(tensor.cpu().numpy().tobytes())
         else:
+            value = value.item() if isinstance(value, np.generic) else value  # whose repr names its type
             digest.update(f"{key}={value!r}".encode())
     for array in (X.indptr, X.items):
         digest.update(np.ascontiguousarray(array))

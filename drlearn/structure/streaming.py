@@ -77,7 +77,8 @@ def grown_model(model, n_items, rows, counts, history_length, shards):
 
     A new item is taken for one of the quarter of the known items with the fewest events, whose mean
     direction is its own at first, and moved towards the users who met it: by the mean of the unit
-    user vectors before its events, less what is common to all users.
+    user vectors before its events, less what is common to all users. An item of the vocabulary without
+    events is new when it is met.
 
     Parameters
     ----------
@@ -93,24 +94,27 @@ def grown_model(model, n_items, rows, counts, history_length, shards):
     """
     X, n_known = rows.X, model.item_table.shape[0]
     grown = copy.deepcopy(model)
-    if n_items == n_known:
+    new = np.arange(n_items) >= n_known
+    new[X.items[rows.fresh]] = True
+    new[:n_known] &= counts == 0
+    if not new.any():
         return grown
     zeros = torch.zeros(n_items - n_known, model.dim)
     grown.item_table = nn.Parameter(torch.cat([model.item_table.detach(), zeros]))
     table = grown.item_table.numpy()
-    new, length = table[n_known:], np.linalg.norm(table[:n_known], axis=1).mean()
     users, items = encode_pairs(grown, X, rows.targets, history_length, shards)
     users = _unit(users)
     if len(users) == 0:
         users = np.zeros((1, model.dim), np.float32)
         items = np.zeros(1, np.int64)
-    rare = (counts > 0) & (counts <= np.quantile(counts[counts > 0], 0.25))
-    towards, common = np.zeros_like(new), users.mean(axis=0)
-    np.add.at(towards, items[items >= n_known] - n_known, users[items >= n_known])
-    met = towards.any(axis=1)
-    towards[met] = _unit(towards[met])
-    towards[met] -= np.outer(towards[met] @ _unit(common), _unit(common))
-    new[:] = _unit(_unit(_unit(table[:n_known][rare]).mean(axis=0)) + _unit(towards)) * length
+    towards, common = np.zeros((new.sum(), model.dim), np.float32), _unit(users.mean(axis=0))
+    of_new = new[items]
+    np.add.at(towards, (np.cumsum(new) - 1)[items[of_new]], users[of_new])
+    towards = _unit(towards)
+    towards -= np.outer(towards @ common, common)
+    known = table[:n_known][counts > 0]
+    rare = _unit(known[counts[counts > 0] <= np.quantile(counts[counts > 0], 0.25)])
+    table[new] = _unit(_unit(rare.mean(axis=0)) + _unit(towards)) * np.linalg.norm(known, axis=1).mean()
     return grown
 
 

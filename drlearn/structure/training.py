@@ -219,6 +219,11 @@ class JointTrainer:
             if progress is not None:
                 progress(int(windows.length[chosen].sum()))
         means = totals[:2] / max(1, totals[2])
+        if not np.isfinite(means).all():
+            raise FloatingPointError(
+                f"training diverged: in epoch {number + 1} the loss became {means.sum()}; lower "
+                f"learning_rate (here {self._rate:g}), or see what a custom encoder returns."
+            )
         return float(means[0]), float(means[1]) if targets is not None else None
 
     def _prepare(self, windows, wanted, chosen, rng):
