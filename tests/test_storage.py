@@ -19,6 +19,7 @@ from torch import nn
 
 from drlearn import (
     DeepRetrievalRecommender,
+    Interactions,
     ItemKNNRecommender,
     PopularityRecommender,
     SoftmaxRecommender,
@@ -277,6 +278,17 @@ def test_ids_keep_their_types(tmp_path):
         ]
     with pytest.raises(TypeError, match=r"ids of type tuple .*fit with such ids"):
         PopularityRecommender().fit([[(1, 2)], [(1, 2), (0, 1)]]).save(tmp_path)
+
+
+@pytest.mark.parametrize("unit", ["D", "us", "ns"])
+def test_dates_as_ids_are_kept_by_pickle_and_refused_by_save(tmp_path, unit):
+    days = np.array(["2020-01-01", "2020-01-02", "2020-01-03"], f"datetime64[{unit}]")
+    ids = np.fromiter(days, dtype=object, count=3)
+    est = PopularityRecommender().fit(Interactions.from_sequences([ids[:2], ids[1:]]))
+    back = pickle.loads(pickle.dumps(est))
+    assert back.recommend([0], k=1).tolist() == est.recommend([0], k=1).tolist() == [[ids[2]]]
+    with pytest.raises(TypeError, match="fit with such ids"):
+        est.save(tmp_path / "model")
 
 
 @pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="needs /proc")
