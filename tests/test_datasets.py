@@ -238,6 +238,14 @@ def test_zip_without_the_files(home):
         local("20m", home)
 
 
+def test_columns_in_another_order_are_not_read_by_place(home):
+    files = csv_files()
+    files["ratings.csv"] = files["ratings.csv"].replace(b"userId,movieId", b"movieId,userId")
+    write(home / "ml-20m", files)
+    with pytest.raises(ValueError, match=r"begins with 'movieId,userId,rating,timestamp'.*from_frame"):
+        local("20m", home)
+
+
 def test_unknown_name():
     with pytest.raises(ValueError, match=r"name must be one of .*'100k'.*; got 'ml-1m'"):
         fetch_movielens("ml-1m")

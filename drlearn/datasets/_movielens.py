@@ -226,7 +226,13 @@ def _lines_of(source: Path, member: str) -> list[str]:
 def _read_csv(source: Path):
     """Read 20m and later, and latest: comma-separated with a header."""
     with open_member(source, "ratings.csv") as lines:
-        next(lines)
+        header = next(lines, "").strip()
+        if header != "userId,movieId,rating,timestamp":
+            raise ValueError(
+                f"ratings.csv in {source} begins with {header!r} instead of MovieLens' own header, "
+                "'userId,movieId,rating,timestamp': read other files into a dataframe, and that with "
+                "Interactions.from_frame."
+            )
         events = _events(lines, ",")
     with open_member(source, "movies.csv") as lines:
         rows = csv.reader(lines)
