@@ -8,7 +8,6 @@ import warnings
 
 from tqdm import tqdm
 
-
 _COMPILING = "[drlearn] compiling kernels that the cache does not hold yet: a minute or more"
 
 
