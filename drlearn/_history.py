@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import warnings
 
 from tqdm import tqdm
+
+_COMPILING = "[drlearn] compiling kernels that the cache does not hold yet: a minute or more"
 
 
 class TrainingHistory(list):
@@ -65,6 +68,27 @@ def progress_bar(total, title, verbose):
     if not verbose:
         return _Silent()
     return tqdm(total=total, desc=title, unit="ev", unit_scale=True, leave=False, disable=None)
+
+
+def compiling_told(verbose):
+    """Return a context in which it is said, once, that kernels are compiled and not found in the cache."""
+    if not verbose:
+        return contextlib.nullcontext()
+    from numba.core import event
+
+    class Told(event.Listener):
+        said = False
+
+        def on_start(self, event):
+            ours = event.data["dispatcher"].py_func.__module__.startswith("drlearn")
+            if ours and not self.said:
+                self.said = True
+                tqdm.write(_COMPILING, file=sys.stderr)
+
+        def on_end(self, event):
+            pass
+
+    return event.install_listener("numba:compile", Told())
 
 
 def warn_interrupted(where):

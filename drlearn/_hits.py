@@ -5,9 +5,10 @@ from __future__ import annotations
 from numbers import Integral
 
 import numpy as np
+from scipy import sparse
 
 from drlearn._readers import check_positive
-from drlearn.interactions import Vocabulary, as_interactions
+from drlearn.interactions import Interactions, Vocabulary, as_interactions
 
 
 def hits_of(truth, recommended, k) -> tuple[np.ndarray, np.ndarray]:
@@ -58,12 +59,18 @@ def _kinds(ids: np.ndarray) -> set[str]:
 def top_of(recommended, k) -> np.ndarray:
     """Validate the recommended lists and cut them to k columns."""
     k = check_positive(k, "k")
+    if isinstance(recommended, Interactions) or sparse.issparse(recommended):
+        raise TypeError(
+            f"recommended must be the array of ids that recommend returns, got {type(recommended).__name__}; "
+            "the truth comes first: metric(truth, recommended, k)."
+        )
     if not isinstance(recommended, np.ndarray):
         # As objects: numpy would turn [1, "a"] into two strings, and fails on rows of several lengths.
         recommended = np.asarray(recommended, dtype=object)
     if recommended.ndim != 2 or recommended.shape[1] < k:
         raise ValueError(
             f"recommended must be a rectangular array of shape (n_users, at least k={k}); got shape "
-            f"{recommended.shape}. Recommend at least k items, pad short rows with -1 or None, or lower k."
+            f"{recommended.shape}. Recommend at least k items, pad short rows with -1 or None, or lower k; "
+            "the truth comes first: metric(truth, recommended, k)."
         )
     return recommended[:, :k]

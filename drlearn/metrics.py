@@ -17,7 +17,7 @@ What holds for all of them:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from numbers import Real
 from types import MappingProxyType
 from typing import Any
@@ -273,14 +273,19 @@ METRICS = MappingProxyType(
 """The per-user metrics by the name that `make_scorer` knows them by."""
 
 
-def make_scorer(metric: str | Sequence[str] = "recall", k: int = 10, history: float = 0.5) -> Callable:
+def make_scorer(
+    metric: str | Callable | Sequence[str | Callable] = "recall", k: int = 10, history: float = 0.5
+) -> Callable:
     """Build a scorer for `scoring=` of scikit-learn's searches and `cross_validate`.
 
     Parameters
     ----------
-    metric : str or sequence of str, default="recall"
-        A name in `METRICS`, or "coverage" (of the catalogue of X). With several names the scorer returns a
-        dict, which scikit-learn takes as multi-metric scoring at the price of one `recommend` call.
+    metric : str, callable, or sequence of them, default="recall"
+        A name in `METRICS`, "coverage" (of the catalogue of X), or a metric of your own, called as
+        ``metric(truth, recommended, k) -> float`` with `truth` as Interactions, whose rows may be empty, and
+        `recommended` as an array of ids of shape (n_users, k), padded with -1 or None. With several of them
+        the scorer returns a dict, which scikit-learn takes as multi-metric scoring at the price of one
+        `recommend` call; callables go by their ``__name__``.
     k : int, default=10
         Length of the recommended lists.
     history : float, default=0.5
@@ -289,14 +294,16 @@ def make_scorer(metric: str | Sequence[str] = "recall", k: int = 10, history: fl
     Returns
     -------
     callable
-        ``scorer(estimator, X, y=None) -> float or dict``; picklable. Given `y`, X is the history whole and
-        `y` the truth (anything that the metrics take as truth), row by row. In front of the last step of a
-        `Pipeline`, X goes through the transformers first and is split then, as `Pipeline.score` does it.
+        ``scorer(estimator, X, y=None) -> float or dict``; picklable if its metrics are. Given `y`, X is the
+        history whole and `y` the truth (anything that the metrics take as truth), row by row. In front of
+        the last step of a `Pipeline`, X goes through the transformers first and is split then, as
+        `Pipeline.score` does it.
 
     Raises
     ------
     ValueError
-        If a metric is unknown, `k` is no positive integer, or `history` lies outside (0, 1).
+        If a metric is unknown or two have the same name, `k` is no positive integer, or `history` lies
+        outside (0, 1). The scorer raises it if a metric of your own returns no number.
 
     Examples
     --------
@@ -304,41 +311,59 @@ def make_scorer(metric: str | Sequence[str] = "recall", k: int = 10, history: fl
     make_scorer('ndcg', k=20, history=0.5)
     >>> sorted(SCORERS)
     ['coverage', 'f1', 'hit_rate', 'mrr', 'ndcg', 'precision', 'recall']
+    >>> def first_is_true(truth, recommended, k):
+    ...     return np.mean([row[0] in true for true, row in zip(truth, recommended) if len(true)])
+    >>> from drlearn import PopularityRecommender
+    >>> X = [["a", "b"], ["a", "b"], ["a", "c"]]
+    >>> make_scorer(first_is_true, k=2)(PopularityRecommender().fit(X), X)
+    0.6666666666666666
     """
-    names = (metric,) if isinstance(metric, str) else tuple(metric)
-    unknown = [name for name in names if name != "coverage" and name not in METRICS]
-    if unknown or not names:
-        raise ValueError(f"metric must be one or more of {[*METRICS, 'coverage']}; got {metric!r}.")
+    one = isinstance(metric, str) or callable(metric)
+    metrics = (metric,) if one else tuple(metric) if isinstance(metric, Iterable) else ()
+    if not metrics or not all(callable(m) or m in (*METRICS, "coverage") for m in metrics):
+        raise ValueError(
+            f"metric must be one or more of {[*METRICS, 'coverage']} and callables (truth, recommended, k); "
+            f"got {metric!r}."
+        )
+    names = [_name_of(m) for m in metrics]
+    if len(set(names)) < len(names):
+        raise ValueError(f"metric holds the same name twice, among {names}; give each a name of its own.")
     if isinstance(history, bool) or not isinstance(history, Real) or not 0 < history < 1:
         raise ValueError(f"history must be a share between 0 and 1, both excluded; got {history!r}.")
-    return _RecommenderScorer(
-        metric if isinstance(metric, str) else names, check_positive(k, "k"), float(history)
-    )
+    return _RecommenderScorer(metric if one else metrics, check_positive(k, "k"), float(history))
 
 
 class _RecommenderScorer:
     """What `make_scorer` returns; a class, so that worker processes can unpickle it."""
 
-    def __init__(self, metric: str | tuple[str, ...], k: int, history: float):
+    def __init__(self, metric: str | Callable | tuple, k: int, history: float):
         self.metric = metric
         self.k = k
         self.history = history
 
     def __repr__(self):
-        return f"make_scorer({self.metric!r}, k={self.k}, history={self.history})"
+        names = tuple(map(_name_of, self.metric)) if isinstance(self.metric, tuple) else _name_of(self.metric)
+        return f"make_scorer({names!r}, k={self.k}, history={self.history})"
 
     def __call__(self, estimator, X, y=None):
         recommender, X = _through_pipeline(estimator, as_interactions(X))
-        seen, truth = X.split(self.history) if y is None else (X, y)
+        seen, truth = X.split(self.history) if y is None else (X, as_interactions(y))
         recommended = recommender.recommend(seen, k=self.k)
-        if isinstance(self.metric, str):
-            return self._value(self.metric, truth, recommended, X.n_items)
-        return {name: self._value(name, truth, recommended, X.n_items) for name in self.metric}
+        if isinstance(self.metric, tuple):
+            return {_name_of(m): self._value(m, truth, recommended, X.n_items) for m in self.metric}
+        return self._value(self.metric, truth, recommended, X.n_items)
 
-    def _value(self, name, truth, recommended, n_items):
-        if name == "coverage":
+    def _value(self, metric, truth, recommended, n_items):
+        if metric == "coverage":
             return coverage_at_k(recommended, self.k, n_items)
-        return METRICS[name](truth, recommended, self.k)
+        value = (METRICS[metric] if isinstance(metric, str) else metric)(truth, recommended, self.k)
+        if not isinstance(value, Real):
+            raise ValueError(f"metric {_name_of(metric)!r} must return a number, got {value!r}.")
+        return float(value)
+
+
+def _name_of(metric):
+    return metric if isinstance(metric, str) else getattr(metric, "__name__", repr(metric))
 
 
 def _through_pipeline(estimator, X: Interactions):
@@ -357,5 +382,6 @@ def _average(values: np.ndarray, n_truth: np.ndarray, per_user: bool):
     return np.where(judged, values, np.nan) if per_user else float(values[judged].mean())
 
 
-SCORERS = MappingProxyType({name: make_scorer(name) for name in [*METRICS, "coverage"]})
-"""One scorer a metric, at k=10: ``scoring={"recall": SCORERS["recall"]}``, or ``dict(SCORERS)`` for all."""
+# A plain dict: scikit-learn takes no other mapping.
+SCORERS = {name: make_scorer(name) for name in [*METRICS, "coverage"]}
+"""One scorer a metric, at k=10: ``scoring=SCORERS["recall"]``, or ``scoring=SCORERS`` for all."""

@@ -39,6 +39,12 @@ class MinWeight(TransformerMixin, BaseEstimator):
     --------
     KCore : Keep users and items with enough events.
 
+    Notes
+    -----
+    A recommender behind the filter knows nothing of the events that it took out, so ``exclude_seen=True``
+    does not leave out their items: users may be recommended what they rated below the threshold. The user
+    guide, on filters and pipelines, shows how to leave those out too.
+
     Examples
     --------
     >>> from drlearn.interactions import Interactions
@@ -285,6 +291,9 @@ class LastEvents(TransformerMixin, BaseEstimator):
 
     This cuts whole rows. A score that goes through a Pipeline splits what is left into history and truth;
     where only the history shall be short, leave this out and set the recommender's ``history_length``.
+
+    A recommender behind it knows nothing of earlier events, so ``exclude_seen=True`` does not leave out their
+    items; with ``history_length`` it does.
 
     Parameters
     ----------

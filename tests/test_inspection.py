@@ -4,6 +4,7 @@ import sys
 
 import matplotlib
 import numpy as np
+import pandas as pd
 import pytest
 from sklearn.exceptions import NotFittedError
 from sklearn.pipeline import make_pipeline
@@ -288,6 +289,36 @@ def test_describe_tells_the_items_of_nodes_and_paths(est, X):
     path = tuple(est.path_space_.decode(est.item_paths_[0, 0]).tolist())
     on_path = np.flatnonzero(est.item_paths_[:, 0] == est.item_paths_[0, 0])
     assert display.describe(path).startswith(f"path {'-'.join(map(str, path))}: {len(on_path)} item")
+
+
+def test_titles_and_labels_may_be_series_dicts_or_arrays(est, X):
+    labels = pd.Series(np.where(X.item_ids % 3 == 0, "three", "other"), index=X.item_ids)[::-1]
+    titles = pd.Series([f"title of {item}" for item in X.item_ids], index=X.item_ids)
+    forms = [titles[::-1], titles.to_dict(), titles.to_list(), titles.to_numpy()]
+    shown = [PathMapDisplay.from_estimator(est, labels, titles=form) for form in forms]
+    text = shown[0].describe(int(shown[0].nodes[0]), n=80)
+    assert "title of" in text and all(d.describe(int(d.nodes[0]), n=80) == text for d in shown)
+    np.testing.assert_array_equal(
+        shown[0].shares, PathMapDisplay.from_estimator(est, labels.to_dict()).shares
+    )
+    one = PathMapDisplay.from_estimator(est, labels, titles=titles[:1])  # others go by their ids
+    assert one.item_names == [titles.iloc[0], *map(str, X.item_ids[1:])]
+    with pytest.raises(ValueError, match=r"titles has 2 entries, but there are 80 items"):
+        PathMapDisplay.from_estimator(est, labels, titles=["a", "b"])
+
+
+@pytest.mark.parametrize("node", [-1, 8, 999, (0, 8), (-1,), "a", 1.5])
+def test_nodes_that_are_not_there_cannot_be_described(est, X, node):
+    display = PathMapDisplay.from_estimator(est, dict.fromkeys(X.item_ids.tolist(), "a"))
+    with pytest.raises(ValueError, match=r"node must be in 0\.\.7, as width=8; got "):
+        display.describe(node)
+    by_hand = PathMapDisplay(
+        np.ones((1, 1)), np.ones(1), np.zeros(1, int), ["a"], item_nodes=np.array([[[1, 2]], [[-1, -1]]]),
+        item_names=["b", "c"], item_counts=np.ones(2),
+    )  # fmt: skip
+    assert by_hand.describe(0).startswith("node 0: 0 items")  # there is one, without items
+    with pytest.raises(ValueError, match="width=3"):
+        by_hand.describe(node)
 
 
 def test_path_map_refuses_what_is_not_there(est, X):

@@ -182,6 +182,16 @@ def test_shapes_must_agree():
         METRICS["recall"]([["a"], ["b"]], ["a", "b"], 1)
 
 
+def test_swapped_arguments_are_named():
+    truth, recommended = Interactions.from_sequences([["a", "b"], ["c"]]), np.array([["a"], ["x"]])
+    for judge in (*METRICS.values(), lambda truth, recommended, k: coverage_at_k(recommended, k, 9)):
+        for swapped in (truth, truth.to_csr()):
+            with pytest.raises(TypeError, match=r"recommended must be .*metric\(truth, recommended, k\)"):
+                judge(recommended, swapped, 1)
+    with pytest.raises(ValueError, match="the truth comes first"):
+        METRICS["recall"](recommended, [["a", "b"], ["c"]], 1)
+
+
 def test_no_truth_at_all_is_an_error():
     with pytest.raises(ValueError, match="no event"):
         METRICS["recall"]([[], []], [["a"], ["b"]], 1)
@@ -306,8 +316,38 @@ def test_grid_search(X, scoring, n_jobs):
 
 
 def test_cross_validate_with_all_scorers(X):
-    scores = cross_validate(MostTaken(), X, cv=3, scoring=dict(SCORERS))
+    scores = cross_validate(MostTaken(), X, cv=3, scoring=SCORERS, error_score="raise")
     assert {f"test_{name}" for name in SCORERS} <= set(scores)
+
+
+def first_is_true(truth, recommended, k):
+    """A metric of a caller's own."""
+    assert isinstance(truth, Interactions) and recommended.shape == (len(truth), k)
+    return np.mean([row[0] in true for true, row in zip(truth, recommended, strict=True)])
+
+
+def test_metrics_of_ones_own(X):
+    est, (history, truth) = MostTaken().fit(X), X.split()
+    scorer = make_scorer(first_is_true, k=3)
+    assert scorer(est, X) == first_is_true(truth, est.recommend(history, k=3), 3)
+    lists = [row.tolist() for row in truth]
+    assert scorer(est, history, lists) == scorer(est, X)  # the truth as Interactions all the same
+    pipeline = Pipeline([("half", OnlyFirst()), ("most", MostTaken())])
+    for estimator in (MostTaken(), pipeline):
+        search = {"cv": 3, "scoring": pickle.loads(pickle.dumps(scorer)), "error_score": "raise"}
+        assert (cross_validate(estimator, X, **search)["test_score"] > 0).all()
+    both = make_scorer([first_is_true, "ndcg", METRICS["recall"]], k=3)(est, X)
+    assert list(both) == ["first_is_true", "ndcg", "recall_at_k"] and both["first_is_true"] == scorer(est, X)
+    assert both["recall_at_k"] == make_scorer("recall", k=3)(est, X)
+    assert repr(scorer) == "make_scorer('first_is_true', k=3, history=0.5)"
+
+
+def test_metrics_of_ones_own_return_a_number(X):
+    def each_user(truth, recommended, k):
+        return METRICS["recall"](truth, recommended, k, per_user=True)
+
+    with pytest.raises(ValueError, match=r"metric 'each_user' must return a number, got array"):
+        make_scorer(each_user)(MostTaken().fit(X), X)
 
 
 def test_scorer_arguments():
@@ -315,6 +355,11 @@ def test_scorer_arguments():
         make_scorer("auc")
     with pytest.raises(ValueError, match="metric must be one or more of"):
         make_scorer([])
+    for other in (3, None, ["recall", 3]):
+        with pytest.raises(ValueError, match=r"metric must be one or more of .*callables"):
+            make_scorer(other)
+    with pytest.raises(ValueError, match="metric holds the same name twice"):
+        make_scorer([first_is_true, first_is_true])
     with pytest.raises(ValueError, match="k must be"):
         make_scorer(k=0)
     for history in [0, 1, True, "0.5", float("nan")]:

@@ -4,10 +4,11 @@ import sys
 import threading
 import time
 
+import numba
 import numpy as np
 import pytest
 
-from drlearn import _runtime
+from drlearn import SoftmaxRecommender, _runtime
 from drlearn._runtime import effective_n_threads, even_bounds, run_blocks, stream
 
 _IMPORT_EVERYTHING = """
@@ -148,3 +149,35 @@ def test_streams_leave_the_global_generator_alone():
     before = np.random.get_state()[1].copy()  # noqa: NPY002
     stream(0, 1).random(10)
     np.testing.assert_array_equal(before, np.random.get_state()[1])  # noqa: NPY002
+
+
+def _kernel(module):
+    """A kernel that is compiled when it is first called, as if from `module`."""
+
+    def kernel(x):
+        return x + 1
+
+    kernel.__module__ = module
+    return numba.njit(kernel)
+
+
+@pytest.mark.skipif(numba.config.DISABLE_JIT, reason="nothing is compiled")
+@pytest.mark.parametrize("verbose", [0, 1])
+def test_a_verbose_fit_says_once_that_it_compiles(verbose, capsys):
+    ours = _kernel("drlearn.somewhere")
+
+    class Compiling(SoftmaxRecommender):
+        def _fit(self, X):
+            _kernel("elsewhere")(1)
+            assert "compiling" not in capsys.readouterr().err
+            ours(1)
+            _kernel("drlearn.somewhere")(1)
+            return super()._fit(X)
+
+    def said():
+        Compiling(n_epochs=1, embedding_dim=4, random_state=0, verbose=verbose).fit([["a", "b"], ["b", "a"]])
+        return capsys.readouterr().err.count("[drlearn] compiling kernels")
+
+    assert said() == verbose
+    _kernel("drlearn.somewhere")(1)
+    assert "compiling" not in capsys.readouterr().err  # nobody listens after fit

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -37,6 +38,8 @@ class PathMapDisplay:
     item_names : array-like of shape (n_items,), default=None
     item_counts : ndarray of shape (n_items,), default=None
         Events of the items.
+    width : int, default=None
+        Nodes of a layer; by default as many as `item_nodes` needs.
 
     Attributes
     ----------
@@ -57,7 +60,7 @@ class PathMapDisplay:
     """
 
     def __init__(self, shares, overall, nodes, categories, *, layer=0, item_nodes=None, item_names=None,
-                 item_counts=None):  # fmt: skip
+                 item_counts=None, width=None):  # fmt: skip
         self.shares = shares
         self.overall = overall
         self.nodes = nodes
@@ -66,6 +69,7 @@ class PathMapDisplay:
         self.item_nodes = item_nodes
         self.item_names = item_names
         self.item_counts = item_counts
+        self.width = width
 
     @classmethod
     def from_estimator(
@@ -79,12 +83,12 @@ class PathMapDisplay:
         estimator : DeepRetrievalRecommender
             Fitted.
         labels : mapping of item id to category, or array-like of shape (n_items,)
-            A category, or a list of them, of each item; an array is in the order of the items' codes.
-            Items without one are left out.
+            A category, or a list of them, of each item; a pandas series is read by its index, an array in
+            the order of `item_ids_`. Items without one are left out.
         layer : int, default=0
             Counted from 0.
-        titles : mapping of item id to str, default=None
-            What `describe` calls the items; their ids by default.
+        titles : mapping of item id to str, or array-like of shape (n_items,), default=None
+            What `describe` calls the items, read as `labels` are; their ids where there is none.
         max_categories : int, default=30
             Only so many, the most frequent, get a row.
         measure, ax, **kwargs
@@ -101,7 +105,7 @@ class PathMapDisplay:
         TypeError
             If the estimator is no DeepRetrievalRecommender.
         ValueError
-            If there is no such layer, or no item has a label.
+            If there is no such layer, no item has a label, or an array has not one entry an item.
 
         Examples
         --------
@@ -115,7 +119,7 @@ class PathMapDisplay:
         ['even', 'odd']
         """
         est = fitted(estimator, "item_paths_", cls.__name__, "DeepRetrievalRecommender")
-        space, ids = est.path_space_, est._fit_X.item_ids.tolist()
+        space, ids = est.path_space_, est.item_ids_.tolist()
         layer = check_number(layer, "layer", (int, np.integer), 0, space.depth - 1)
         check_number(max_categories, "max_categories", (int, np.integer), 1)
         item_nodes = np.where((est.item_paths_ == NO_PATH)[..., None], -1, space.decode(est.item_paths_))
@@ -126,8 +130,8 @@ class PathMapDisplay:
         chosen = frequent[rows]
         display = cls(
             shares[np.ix_(columns, chosen)], overall[chosen], nodes[columns], [names[c] for c in chosen],
-            layer=layer, item_nodes=item_nodes, item_counts=est.item_counts_,
-            item_names=[str((titles or {}).get(i, i)) for i in ids],
+            layer=layer, item_nodes=item_nodes, item_counts=est.item_counts_, width=space.width,
+            item_names=list(map(str, ids if titles is None else _by_item(titles, "titles", ids, ids))),
         )  # fmt: skip
         return display.plot(ax, measure=measure, **kwargs)
 
@@ -231,6 +235,9 @@ class PathMapDisplay:
         first = 0 if isinstance(node, tuple) else self.layer
         if not 1 <= len(prefix) <= item_nodes.shape[2] - first:
             raise ValueError(f"node must be a node or a tuple of up to {item_nodes.shape[2]}, got {node!r}.")
+        width = item_nodes.max() + 1 if self.width is None else self.width
+        if not all(isinstance(number, Integral) and 0 <= number < width for number in prefix):
+            raise ValueError(f"node must be in 0..{width - 1}, as width={width}; got {node!r}.")
         there = (item_nodes[:, :, first : first + len(prefix)] == prefix).all(axis=2).any(axis=1)
         items = np.flatnonzero(there)
         items = items[np.argsort(-np.asarray(self.item_counts)[items], kind="stable")]
@@ -250,15 +257,21 @@ class PathMapDisplay:
 
 def _labels_of(labels, ids):
     """Return a tuple of categories for each id."""
-    if hasattr(labels, "keys"):  # dicts, and pandas' series by their index
-        labels = dict(labels)
-        labels = [labels.get(i, ()) for i in ids]
-    elif len(labels) != len(ids):
+    labels = _by_item(labels, "labels", ids, [()] * len(ids))
+    return [tuple(map(str, x)) if isinstance(x, (list, tuple, set)) else (str(x),) for x in labels]
+
+
+def _by_item(values, name, ids, missing):
+    """Return a value for each id, in their order; where a mapping has none, the one that is `missing`."""
+    if hasattr(values, "keys"):  # dicts, and pandas' series by their index
+        values = dict(values.items())
+        return [values.get(i, other) for i, other in zip(ids, missing, strict=True)]
+    if len(values) != len(ids):
         raise ValueError(
-            f"labels has {len(labels)} entries, but there are {len(ids)} items; pass one an item, or "
+            f"{name} has {len(values)} entries, but there are {len(ids)} items; pass one an item, or "
             "a dict by item id."
         )
-    return [tuple(map(str, x)) if isinstance(x, (list, tuple, set)) else (str(x),) for x in labels]
+    return values
 
 
 def _memberships(labels):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
@@ -10,12 +9,13 @@ import numpy as np
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from drlearn._history import compiling_told
 from drlearn._html import LearnedHTML
 from drlearn._runtime import effective_n_threads
 from drlearn._vocabulary import as_ids
 from drlearn.interactions import Interactions, as_interactions
 from drlearn.metrics import f1_at_k
-from drlearn.recommenders._inputs import as_numbers, check_number, is_ids, is_labels, is_matrix
+from drlearn.recommenders._inputs import as_numbers, check_number, is_ids, is_labels, is_matrix, warn_caller
 from drlearn.recommenders._lists import seen_items
 from drlearn.recommenders._persistence import Persistent
 from drlearn.recommenders._streaming import Streaming
@@ -71,7 +71,8 @@ class BaseRecommender(Persistent, Streaming, LearnedHTML, BaseEstimator):
                     f"X has {X.n_users} users and {X.n_items} items but no events (0 samples to learn from); "
                     "check the filters in front of fit."
                 )
-            fitted = self._fit(X)
+            with compiling_told(getattr(self, "verbose", False)):
+                fitted = self._fit(X)
             interrupted, checkpoint = fitted.pop("interrupted", False), fitted.pop("checkpoint", None)
             fitted |= {"item_counts_": X.item_counts(), "n_items_": X.n_items, "_fit_X": X}
             fitted["removed_items_"] = X.item_ids[:0]
@@ -109,7 +110,8 @@ class BaseRecommender(Persistent, Streaming, LearnedHTML, BaseEstimator):
         k : int, default=10
             Items a user, at most `n_items_`.
         exclude_seen : bool, default=True
-            Leave out the items of the user's own history.
+            Leave out the items of the user's own history, as it comes in here: what a filter has taken out
+            of it, in a Pipeline for instance, may be recommended.
         allow, deny : array-like of item ids, default=None
             Only these items; not these. Both filter before ranking.
         return_scores : bool, default=False
@@ -360,10 +362,9 @@ class BaseRecommender(Persistent, Streaming, LearnedHTML, BaseEstimator):
                 "type, and the orientation of X."
             )
         if len(dropped):
-            warnings.warn(
+            warn_caller(
                 f"X has {len(dropped)} item id(s) unknown from fit, left out of the histories: "
-                f"{dropped[:_LISTED].tolist()}.",
-                stacklevel=2,
+                f"{dropped[:_LISTED].tolist()}."
             )
         return known
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import warnings
 from numbers import Integral, Real
 
@@ -66,11 +67,18 @@ def warn_of_memory(n_bytes, advice):
     """Warn where a fit needs more memory than there is, before it is spent."""
     available = machine_memory()
     if available is not None and n_bytes > available:
-        warnings.warn(
+        warn_caller(
             f"fit needs about {n_bytes / 2**30:.1f} GiB of memory at its peak, and this process has "
-            f"{available / 2**30:.1f} GiB: it may be slow or be killed. {advice}",
-            stacklevel=2,
+            f"{available / 2**30:.1f} GiB: it may be slow or be killed. {advice}"
         )
+
+
+def warn_caller(message):
+    """Warn at the caller's own line, however many calls of ours and of scikit-learn's lie between."""
+    frame, level = sys._getframe(), 1
+    while frame.f_back and frame.f_globals.get("__name__", "").split(".")[0] in ("drlearn", "sklearn"):
+        frame, level = frame.f_back, level + 1
+    warnings.warn(message, stacklevel=level)
 
 
 def is_matrix(X):

@@ -90,7 +90,8 @@ class StructureRetrieval(SoftmaxBase):
         beam_size : int or "auto", default=None
             B for this call; None takes the estimator's.
         exclude_seen : bool, default=True
-            Leave out the items of the user's own history.
+            Leave out the items of the user's own history, as it comes in here: what a filter has taken out
+            of it, in a Pipeline for instance, may be recommended.
         allow, deny : array-like of item ids, default=None
             Only these items; not these. Both filter before ranking.
         return_scores : bool, default=False

@@ -1,4 +1,4 @@
-"""What goes on after `fit`: new events, users and items; users forgotten, items removed."""
+"""What goes on after `fit`: who and what is known; new events, users and items; forgetting, removing."""
 
 from __future__ import annotations
 
@@ -27,6 +27,18 @@ def _lock_of(estimator):
 
 class Streaming:
     """`partial_fit`, `forget_users` and `remove_items`; a recommender may say in `_update` how it learns."""
+
+    @property
+    def item_ids_(self) -> np.ndarray:
+        """Ids of all items known, in the order of `item_counts_` and all else that has a row an item."""
+        check_is_fitted(self)
+        return self._fit_X.item_ids
+
+    @property
+    def user_ids_(self) -> np.ndarray:
+        """Ids of the users whose histories are kept."""
+        check_is_fitted(self)
+        return self._fit_X.user_ids
 
     def partial_fit(self, X: Any, y: Any = None) -> Self:
         """Learn from new events of known users, of new users, and with new items.
@@ -137,8 +149,8 @@ class Streaming:
     def remove_items(self, item_ids: Any) -> Self:
         """Recommend items no more, from this call on until the next `fit`.
 
-        They stay known: as parts of histories they say what users like. To leave items out of one call,
-        use `deny`.
+        They stay known, in `item_ids_` too: as parts of histories they say what users like. To leave items
+        out of one call, use `deny`.
 
         Parameters
         ----------

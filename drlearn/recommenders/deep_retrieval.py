@@ -100,19 +100,17 @@ class DeepRetrievalRecommender(StructureStreaming):
         Torch device for training and encoding.
     checkpoint_dir : path-like, default=None
         Where `fit` keeps its state: after every round, and after epochs once a minute at most. The same
-        `fit`, called again after it was cut short, goes on from there, to the result that it would
-        have had. Removed at the end.
+        `fit`, called again after it was cut short, goes on from there to the same result. Removed at the end.
     n_jobs : int, default=None
         Threads; None means all cores granted to the process. Results do not depend on it.
     random_state : int, RandomState or None, default=None
     verbose : int, default=0
-        1 prints a line a round and shows progress bars.
+        1 prints a line a round, shows progress bars, and says so where kernels have to be compiled first.
 
     Attributes
     ----------
     item_paths_ : ndarray of shape (n_items, n_paths), int64
-        Path codes (`path_space_` decodes them); -1 where an item has fewer, as have items without
-        events.
+        Path codes (`path_space_` decodes them); -1 where an item has fewer, as have those without events.
     path_index_ : PathIndex
         Items by path; `path_sizes_` are its counts.
     path_sizes_ : ndarray of shape (n_used_paths,)
@@ -138,6 +136,11 @@ class DeepRetrievalRecommender(StructureStreaming):
         layer entropies, distinct items recommended, held-out recall, seconds of E and M.
     alpha_ : float
     n_iter_ : int
+    item_ids_ : ndarray of shape (n_items,)
+        Whose rows `item_vectors_`, `item_paths_` and `item_counts_` hold: new items of `partial_fit` come
+        last, removed ones (`removed_items_`) stay.
+    user_ids_ : ndarray of shape (n_users,)
+        Users known by id: new ones of `partial_fit` come last, forgotten ones are gone.
     item_counts_ : ndarray of shape (n_items,)
         Events of each item in fit.
     n_items_, n_features_in_ : int

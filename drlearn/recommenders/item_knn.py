@@ -32,6 +32,11 @@ class ItemKNNRecommender(SimilarItems, BaseRecommender):
     ----------
     similarity_ : csr_array of shape (n_items, n_items)
         Row i holds the neighbours of item i.
+    item_ids_ : ndarray of shape (n_items,)
+        Whose rows `similarity_` and `item_counts_` hold: new items of `partial_fit` come last, removed ones
+        (`removed_items_`) stay.
+    user_ids_ : ndarray of shape (n_users,)
+        Users known by id: new ones of `partial_fit` come last, forgotten ones are gone.
     item_counts_ : ndarray of shape (n_items,)
     n_items_, n_features_in_ : int
 

@@ -10,6 +10,11 @@ class PopularityRecommender(BaseRecommender):
 
     Attributes
     ----------
+    item_ids_ : ndarray of shape (n_items,)
+        Whose events `item_counts_` holds: new items of `partial_fit` come last, removed ones
+        (`removed_items_`) stay.
+    user_ids_ : ndarray of shape (n_users,)
+        Users known by id: new ones of `partial_fit` come last, forgotten ones are gone.
     item_counts_ : ndarray of shape (n_items,)
         Events of each item; the scores.
     n_items_, n_features_in_ : int

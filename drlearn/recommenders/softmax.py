@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import os
 import time
-import warnings
 from numbers import Integral, Real
 from typing import Any
 
@@ -23,6 +22,7 @@ from drlearn.recommenders._inputs import (
     check_n_jobs,
     check_number,
     check_seed,
+    warn_caller,
     warn_of_memory,
 )
 from drlearn.recommenders._lists import one_a_row, seen_items, take_rows
@@ -153,10 +153,9 @@ class SoftmaxBase(ClassNamePrefixFeaturesOutMixin, TransformerMixin, SimilarItem
 
     def _serve(self, X, k, exclude_seen, allow, deny, **options):
         if not exclude_seen and not self.repeats:
-            warnings.warn(
+            warn_caller(
                 "exclude_seen=False after a fit with repeats=False: the softmax never learned how seen items "
-                "compare with new ones; fit with repeats=True to recommend both.",
-                stacklevel=3,
+                "compare with new ones; fit with repeats=True to recommend both."
             )
         return super()._serve(X, k, exclude_seen, allow, deny, **options)
 
@@ -288,9 +287,8 @@ class SoftmaxRecommender(SoftmaxBase):
     device : str, default="cpu"
         Torch device for training and encoding.
     checkpoint_dir : path-like, default=None
-        Where `fit` keeps its state after epochs, once a minute at most. The same `fit`, called again
-        after it was cut short, goes on from there, to the result that it would have had. Removed at
-        the end.
+        Where `fit` keeps its state after epochs, once a minute at most. The same `fit`, called again after
+        it was cut short, goes on from there to the same result. Removed at the end.
     n_jobs : int, default=None
         Threads; None means all cores granted to the process. Results do not depend on it.
     random_state : int, RandomState or None, default=None
@@ -306,6 +304,11 @@ class SoftmaxRecommender(SoftmaxBase):
     history_ : list of dict
         One row an epoch: softmax_loss, seconds. The loss may rise where the epochs of `horizon` begin: it is
         then of other targets.
+    item_ids_ : ndarray of shape (n_items,)
+        Whose rows `item_vectors_` and `item_counts_` hold: new items of `partial_fit` come last, removed
+        ones (`removed_items_`) stay.
+    user_ids_ : ndarray of shape (n_users,)
+        Users known by id: new ones of `partial_fit` come last, forgotten ones are gone.
     item_counts_ : ndarray of shape (n_items,)
         Events of each item in fit.
     n_items_, n_features_in_ : int

@@ -1,0 +1,109 @@
+"""The ids that a recommender knows, row by row, and warnings that point at whoever called it."""
+
+import copy
+
+import numpy as np
+import pandas as pd
+import pytest
+from contract import planted
+from quick import for_each, recommenders
+from sklearn.base import clone
+from sklearn.exceptions import NotFittedError
+from sklearn.pipeline import make_pipeline
+
+from drlearn import Interactions
+from drlearn.preprocessing import LastEvents
+
+SOFTMAX = {"n_epochs": 1, "embedding_dim": 8, "random_state": 0}
+QUICK = {"width": 6, "max_iter": 1, "n_structure_epochs": 1, "n_hidden": 16, "n_candidate_paths": 20}
+RECOMMENDERS = recommenders(SOFTMAX, QUICK)
+each = for_each(RECOMMENDERS)
+
+
+@pytest.fixture(scope="module")
+def X():
+    return planted("str")
+
+
+@pytest.fixture(scope="module")
+def fitted(X):
+    """One fitted recommender of each kind, by class; tests take copies."""
+    kept = {type(est): clone(est).fit(X) for est in RECOMMENDERS}
+    return lambda est: copy.deepcopy(kept[type(est)])
+
+
+@each
+def test_nothing_is_known_before_fit(est):
+    for name in ("item_ids_", "user_ids_"):
+        assert not hasattr(est, name)
+        with pytest.raises(NotFittedError, match="not fitted yet"):
+            getattr(est, name)
+
+
+@each
+def test_ids_are_those_of_fit_and_cannot_be_set(est, X, fitted):
+    est = fitted(est)
+    np.testing.assert_array_equal(est.item_ids_, X.item_ids)
+    np.testing.assert_array_equal(est.user_ids_, X.user_ids)
+    np.testing.assert_array_equal(est.item_counts_, X.item_counts())
+    with pytest.raises(AttributeError):
+        est.item_ids_ = X.item_ids
+    with pytest.raises(ValueError, match="read-only"):
+        est.item_ids_[0] = "other"
+
+
+@pytest.mark.parametrize("mmap", [False, True])
+@each
+def test_ids_come_back_from_files(est, X, fitted, tmp_path, mmap):
+    fitted(est).save(tmp_path / "model")
+    loaded = type(est).load(tmp_path / "model", mmap=mmap)
+    np.testing.assert_array_equal(loaded.item_ids_, X.item_ids)
+    np.testing.assert_array_equal(loaded.user_ids_, X.user_ids)
+
+
+@each
+def test_ids_follow_updates(est, X, fitted):
+    est, last = fitted(est), X.times.max()
+    new = pd.DataFrame(
+        {"user": ["zoe", "zoe", X.user_ids[1]], "item": ["new", X.item_ids[5], "new"],
+         "timestamp": last + np.arange(1, 4)}
+    )  # fmt: skip
+    est.partial_fit(new)
+    assert est.item_ids_.tolist() == [*X.item_ids, "new"] and est.user_ids_.tolist() == [*X.user_ids, "zoe"]
+    counts = dict(zip(est.item_ids_, est.item_counts_, strict=True))
+    assert counts["new"] == 2 and counts[X.item_ids[5]] == X.item_counts()[5] + 1
+    est.remove_items(["new"])  # keeps its row
+    assert est.item_ids_.tolist() == [*X.item_ids, "new"] and est.removed_items_.tolist() == ["new"]
+    est.forget_users([X.user_ids[0]])
+    assert est.user_ids_.tolist() == [*X.user_ids[1:], "zoe"]
+
+
+def test_brute_force_knows_what_the_structure_knows(fitted):
+    est = fitted(RECOMMENDERS[-1])
+    scan = est.brute_force()
+    np.testing.assert_array_equal(scan.item_ids_, est.item_ids_)
+    np.testing.assert_array_equal(scan.user_ids_, est.user_ids_)
+
+
+# ------------------------------------------------------------------ warnings
+
+
+@pytest.mark.parametrize("call", ["recommend", "predict", "score", "transform", "count_candidates"])
+def test_unknown_items_are_warned_of_at_the_line_of_the_caller(call, X, fitted):
+    est = fitted(RECOMMENDERS[-1])
+    with pytest.warns(UserWarning, match="unknown from fit, left out") as warned:
+        getattr(est, call)([["never seen", *X[1], *X[2]]])
+    assert [w.filename for w in warned] == [__file__]
+
+
+def test_so_they_are_behind_a_pipeline(X, fitted):
+    pipeline = make_pipeline(LastEvents(), fitted(RECOMMENDERS[-1]))
+    with pytest.warns(UserWarning, match="unknown from fit, left out") as warned:
+        pipeline.predict(Interactions.from_sequences([["never seen", *X[1]]]))
+    assert [w.filename for w in warned] == [__file__]
+
+
+def test_exclude_seen_is_warned_of_at_the_line_of_the_caller(X, fitted):
+    with pytest.warns(UserWarning, match="exclude_seen=False after a fit") as warned:
+        fitted(RECOMMENDERS[-1]).recommend(X[:2], exclude_seen=False)
+    assert [w.filename for w in warned] == [__file__]
