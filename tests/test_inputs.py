@@ -1,4 +1,4 @@
-"""What callers hand in is read as what it is: ids stay with their rows and columns, and nothing is guessed."""
+"""What callers hand in is read as what it is: ids stay with rows and columns, and nothing is guessed."""
 
 import warnings
 
@@ -52,9 +52,9 @@ def test_an_index_that_does_not_tell_users_apart():
     message = r"index of sequences gives the user ids: ids must be unique: 8 ids, 4 different.*reset_index"
     with pytest.raises(ValueError, match=message):
         Interactions.from_sequences(pd.concat([HISTORIES, HISTORIES]))
-    with pytest.raises(ValueError, match="index of sequences gives the user ids: .*missing id"):
+    with pytest.raises(ValueError, match=r"index of sequences gives the user ids: .*missing id"):
         Interactions.from_sequences(HISTORIES.rename({70: np.nan}))
-    with pytest.raises(ValueError, match="index of X gives the user ids: .*unique"):
+    with pytest.raises(ValueError, match=r"index of X gives the user ids: .*unique"):
         PopularityRecommender().fit(pd.concat([PIVOT, PIVOT]))
     twice = pd.concat([PIVOT, PIVOT]).reset_index(drop=True)
     assert Interactions.from_matrix(twice).user_ids.tolist() == list(range(8))

@@ -103,9 +103,9 @@ class Reading:
         if wrong is not None and len(items) == self.n_items_:
             place, (found, known) = wrong
             raise ValueError(
-                "The feature names should match those that were passed during fit: the columns of X are item "
-                f"ids, and column {place} is {found!r} instead of {known!r}; Interactions.from_matrix(X) reads "
-                "columns in any order."
+                "The feature names should match those that were passed during fit: the columns of X are "
+                f"item ids, and column {place} is {found!r} instead of {known!r}; "
+                "Interactions.from_matrix(X) reads columns in any order."
             )
         return read_matrix(X)
 

@@ -38,8 +38,8 @@ class Streaming:
         Parameters
         ----------
         X : in any form that `fit` takes
-            New events only. Rows of matrices and lists are the users 0, 1, ..., as in `fit`; columns of
-            a matrix are the items of `fit`.
+            New events only, with times and weights where `fit` had them. Rows of arrays and lists are the
+            users 0, 1, ..., as in `fit`; columns of a matrix are the items of `fit`.
         y : ignored
             For scikit-learn's sake.
 
