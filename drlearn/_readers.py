@@ -115,7 +115,7 @@ def read_frame(df: Any, user: str, item: str, time: str | None, weight: str | No
 def _column(series: Any, name: str) -> np.ndarray:
     n_nulls, values, native = series.null_count(), None, series.to_native()
     if not n_nulls:  # polars counts no NaN among the nulls
-        zoned = getattr(native.dtype if hasattr(native, "dtype") else None, "tz", None) is not None
+        zoned = getattr(getattr(native, "dtype", None), "tz", None) is not None
         # narwhals leaves some of pandas' zones as objects, America/New_York among them
         values = native.dt.tz_convert(None).to_numpy() if zoned else series.to_numpy()
         n_nulls = int(np.isnan(values).sum()) if values.dtype.kind == "f" else 0
