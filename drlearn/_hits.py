@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from numbers import Integral
-
 import numpy as np
 from scipy import sparse
 
-from drlearn._readers import check_positive
+from drlearn._readers import check_positive, listed
+from drlearn._vocabulary import differ_in_kind
 from drlearn.interactions import Interactions, Vocabulary, as_interactions
 
 
@@ -40,20 +39,13 @@ def hits_of(truth, recommended, k) -> tuple[np.ndarray, np.ndarray]:
 def _encode(top: np.ndarray, vocabulary: Vocabulary) -> np.ndarray:
     """Turn recommended ids into item codes, -1 for padding and for items unknown to the truth."""
     codes = vocabulary.encode(top)
-    if (codes < 0).all():
-        # Nothing known at all is rarely bad luck: more often one side holds numbers and the other strings.
-        found, known = _kinds(top), _kinds(vocabulary.ids)
-        if found and found.isdisjoint(known):
-            raise TypeError(
-                f"truth holds item ids of type {', '.join(known)}, but recommended holds {', '.join(found)}; "
-                "pass ids of the same type in both (padded with -1 or None)."
-            )
+    # Nothing known at all is rarely bad luck: more often one side holds numbers and the other strings.
+    if (codes < 0).all() and differ_in_kind(top, vocabulary.ids):
+        raise TypeError(
+            f"truth holds item ids such as {listed(vocabulary.ids.tolist(), 3)}, but recommended holds "
+            f"{listed(top.ravel().tolist(), 3)}; pass ids of the same type in both (padded with -1 or None)."
+        )
     return codes.astype(np.int64)
-
-
-def _kinds(ids: np.ndarray) -> set[str]:
-    values = [value for value in ids.ravel().tolist() if value is not None and value != -1]
-    return {"int" if isinstance(value, Integral) else type(value).__name__ for value in values}
 
 
 def top_of(recommended, k) -> np.ndarray:

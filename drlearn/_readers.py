@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence, Sized
 from datetime import date, timezone
 from itertools import chain
@@ -10,12 +11,74 @@ from typing import Any
 import numpy as np
 from scipy import sparse
 
-from drlearn._vocabulary import as_ids
+from drlearn._vocabulary import Vocabulary, as_ids
+
+# A number behind the word makes an item's id of it, such as item_5, which a matrix may have as a column.
+_EVENT_COLUMN = re.compile(r"(user|item|timestamp)(?![-_ ]?\d)", re.IGNORECASE)
+_LISTED = 10
+
+
+def is_matrix(X: Any) -> bool:
+    """Whether X is a matrix of weights: sparse, an array or a frame of numbers; lists are histories."""
+    if isinstance(X, np.ndarray):
+        return X.ndim != 1 or X.dtype != object
+    if sparse.issparse(X):
+        return True
+    if hasattr(type(X), "columns"):  # asked of the type: a lazy frame would resolve itself to answer
+        return _is_frame_of_numbers(X)
+    return hasattr(X, "__array__") and not hasattr(X, "to_pylist") and not hasattr(X, "to_list")
+
+
+def _is_frame_of_numbers(df: Any) -> bool:
+    import narwhals as nw  # imported late, here and below: most uses never see a dataframe
+
+    if not nw.dependencies.is_into_dataframe(df):
+        return False
+    names = list(map(str, _columns(df)))
+    if not names or "item" in _levels(df) or any(map(_EVENT_COLUMN.match, names)):
+        return False
+    if nw.dependencies.is_pandas_like_dataframe(df):  # whose sparse columns narwhals does not know
+        return all(dtype.kind in "biuf" for dtype in df.dtypes)
+    return all(dtype.is_numeric() or dtype == nw.Boolean for dtype in nw.from_native(df).schema.values())
+
+
+def _columns(df: Any) -> Sequence:
+    """Names of a dataframe's columns."""
+    if hasattr(df, "index"):
+        return df.columns
+    import narwhals as nw
+
+    return nw.from_native(df).columns
+
+
+def _levels(df: Any) -> Sequence:
+    """Names of what a pandas index consists of."""
+    return getattr(getattr(df, "index", None), "names", ())
+
+
+def index_ids(X: Any, name: str) -> np.ndarray | None:
+    """Return the index of a pandas Series or DataFrame as user ids; None for what has no index."""
+    index = getattr(X, "index", None)
+    if not hasattr(index, "to_numpy"):
+        return None
+    try:
+        return Vocabulary(index.to_numpy()).ids
+    except ValueError as error:
+        raise ValueError(
+            f"the index of {name} gives the user ids: {error}; {name}.reset_index(drop=True) numbers the rows"
+        ) from error
+
+
+def matrix_ids(X: Any) -> tuple[np.ndarray | None, np.ndarray | None]:
+    """Return (user ids, item ids) of a matrix: a dataframe's index and columns, else None."""
+    if not hasattr(type(X), "columns"):
+        return None, None
+    return index_ids(X, "X"), as_ids(_columns(X), "columns of X")
 
 
 def read_frame(df: Any, user: str, item: str, time: str | None, weight: str | None) -> tuple:
     """Return the arrays (users, items, times or None, weights or None) of an event table."""
-    import narwhals as nw  # imported late: most uses never see a dataframe
+    import narwhals as nw
 
     try:
         frame = nw.from_native(df)
@@ -29,9 +92,14 @@ def read_frame(df: Any, user: str, item: str, time: str | None, weight: str | No
             wanted.append(name)
     absent = [name for name in wanted if name not in frame.columns]
     if absent:
+        inside = [name for name in absent if name in _levels(df)]
+        remedy = (
+            f"{inside} of the index: call df.reset_index() first" if inside else
+            "name yours: Interactions.from_frame(df, user=..., item=..., time=..., weight=...), or read a "
+            "matrix of users by items with Interactions.from_matrix(df)"
+        )  # fmt: skip
         raise ValueError(
-            f"df lacks the column(s) {absent}, it has {frame.columns}; "
-            "name yours: Interactions.from_frame(df, user=..., item=..., time=..., weight=...)"
+            f"df lacks the column(s) {absent}, it has [{listed(frame.columns, _LISTED)}]; {remedy}"
         )
     frame = frame.select(list(dict.fromkeys(wanted)))
     if isinstance(frame, nw.LazyFrame):
@@ -40,13 +108,16 @@ def read_frame(df: Any, user: str, item: str, time: str | None, weight: str | No
         raise ValueError("df holds no event (0 rows)")
     columns = {name: _column(frame[name], name) for name in wanted}
     ids = (as_ids(columns[name], f"column {name!r}") for name in (user, item))
-    return *ids, columns.get(time), columns.get(weight)
+    times = check_times(columns.get(time), len(frame), f"column {time!r}")
+    return *ids, times, check_weights(columns.get(weight), len(frame))
 
 
 def _column(series: Any, name: str) -> np.ndarray:
-    n_nulls, values = series.null_count(), None
+    n_nulls, values, native = series.null_count(), None, series.to_native()
     if not n_nulls:  # polars counts no NaN among the nulls
-        values = series.to_numpy()
+        zoned = getattr(getattr(native, "dtype", None), "tz", None) is not None
+        # narwhals leaves some of pandas' zones as objects, America/New_York among them
+        values = native.dt.tz_convert(None).to_numpy() if zoned else series.to_numpy()
         n_nulls = int(np.isnan(values).sum()) if values.dtype.kind == "f" else 0
     if n_nulls:
         raise ValueError(f"column {name!r} holds {n_nulls} missing value(s); drop or fill these events first")
@@ -59,7 +130,8 @@ def read_sequences(sequences: Any) -> tuple[np.ndarray, np.ndarray]:
         raise TypeError(
             f"sequences must be a list of item-id sequences, one a user, got {type(sequences).__name__}"
         )
-    rows = list(sequences)
+    method = next((m for m in ("to_pylist", "to_list") if hasattr(sequences, m)), None)
+    rows = getattr(sequences, method)() if method else list(sequences)  # columns of lists, or lists
     if not rows:
         raise ValueError("sequences is empty: no user, no event")
     for i, row in enumerate(rows):
@@ -77,6 +149,8 @@ def read_sequences(sequences: Any) -> tuple[np.ndarray, np.ndarray]:
 
 def read_matrix(X: Any) -> sparse.csr_array:
     """Return a CSR copy with sorted columns, without explicit zeros or duplicates."""
+    if getattr(X, "ndim", 0) == 2 and hasattr(X, "sparse"):  # a pandas frame of sparse columns alone
+        X = X.sparse.to_coo()
     if not sparse.issparse(X):
         try:
             X = np.asarray(X)
@@ -113,23 +187,34 @@ def check_integers(values: Any, name: str) -> np.ndarray:
     return array.astype(np.int64)
 
 
-def check_times(times: Any, n_events: int) -> np.ndarray | None:
-    """Return a copy of valid times as int64, float64 or datetime64."""
+def check_times(times: Any, n_events: int, name: str = "times") -> np.ndarray | None:
+    """Return a copy of valid times as int64, float64 or datetime64, which is UTC."""
     if times is None:
         return None
     times = np.asarray(times)
     if times.dtype == object and times.size and hasattr(times.flat[0], "isoformat"):
-        times = times.astype("datetime64[us]")  # datetime.date and datetime.datetime
+        times = np.array([_as_utc(time) for time in times.ravel()], "datetime64[us]").reshape(times.shape)
     if times.dtype.kind not in "iufM":
-        raise TypeError(f"times must be numbers or datetimes, got dtype {times.dtype}; parse them first")
+        shown = f", such as {times.flat[0]!r}" if times.size else ""
+        raise TypeError(
+            f"{name} must hold numbers or datetimes, got dtype {times.dtype}{shown}; parse it first, for "
+            "instance with pd.to_datetime"
+        )
     if times.shape != (n_events,):
-        raise ValueError(f"times has shape {times.shape}, but there are {n_events} events")
+        raise ValueError(f"{name} has shape {times.shape}, but there are {n_events} events")
     bad = np.isnat(times) if times.dtype.kind == "M" else ~np.isfinite(times)
     if bad.any():
-        raise ValueError(f"times holds {bad.sum()} NaN, NaT or infinite value(s); drop these events first")
+        raise ValueError(f"{name} holds {bad.sum()} NaN, NaT or infinite value(s); drop these events first")
     if times.dtype.kind == "u" and times.size and times.max() > np.iinfo(np.int64).max:
-        raise ValueError(f"times hold {times.max()}, which is beyond int64; use a coarser unit")
+        raise ValueError(f"{name} holds {times.max()}, which is beyond int64; use a coarser unit")
     return times.astype({"f": np.float64, "M": times.dtype}.get(times.dtype.kind, np.int64))
+
+
+def _as_utc(time: Any) -> Any:
+    """A date or datetime (or anything else) as numpy takes it: a zone turned into UTC, without saying so."""
+    if getattr(time, "tzinfo", None) is None:
+        return time
+    return time.astimezone(timezone.utc).replace(tzinfo=None)
 
 
 def check_instant(time: Any, times: np.ndarray | None) -> Any:
@@ -142,8 +227,7 @@ def check_instant(time: Any, times: np.ndarray | None) -> Any:
         if time != time:
             raise ValueError("before must not be NaN")
         return time
-    if getattr(time, "tzinfo", None) is not None:  # numpy's datetimes are UTC without saying so
-        time = time.astimezone(timezone.utc).replace(tzinfo=None)
+    time = _as_utc(time)
     if not isinstance(time, (str, date, np.datetime64)):
         raise TypeError(f"before must be a datetime, as the times are ({times.dtype}), got {time!r}")
     instant = np.datetime64(time)

@@ -315,7 +315,11 @@ class RaggedRows:
             mine, theirs = getattr(self, name), getattr(new, name)
             if (mine is None) != (theirs is None):
                 has, lacks = ("the known", "the new") if theirs is None else ("the new", "the known")
-                raise ValueError(f"{has} events have {name}, {lacks} ones have not: give both or neither")
+                column, given = name[:-1], "..." if theirs is None else "None"
+                raise ValueError(
+                    f"{has} events have {name}, {lacks} ones have not: convert the new ones with "
+                    f"Interactions.from_frame(df, {column}={given})"
+                )
             if name == "times" and mine is not None and mine.dtype.kind != theirs.dtype.kind:
                 raise TypeError(f"times are {mine.dtype} in the known events and {theirs.dtype} in the new")
         for X, which in ((self, "known"), (new, "new")):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable
 from itertools import count, repeat
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -33,6 +34,19 @@ def as_ids(values: Any, name: str = "values") -> np.ndarray:
     if kind in "mM":  # .astype(object) would make bare integers of nanoseconds
         return np.fromiter(array.ravel(), dtype=object, count=array.size).reshape(array.shape)
     return array.astype(object)
+
+
+def differ_in_kind(found: np.ndarray, known: np.ndarray) -> bool:
+    """Whether no id found is of the kind of a known one: strings here, say, and numbers there."""
+    kinds = set(map(_kind, found.ravel().tolist())) - {None}
+    return bool(kinds) and kinds.isdisjoint(map(_kind, known))  # known ids only up to the first alike
+
+
+def _kind(value: Any) -> str | None:
+    """A name for the type of an id, one for all numbers; None for what stands for no id."""
+    if isinstance(value, Real):
+        return None if value == -1 else "number"
+    return None if value is None else type(value).__name__
 
 
 def _is_null(value: Any) -> bool:

@@ -6,14 +6,16 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from scipy import sparse
 
-from drlearn._html import interactions_html
+from drlearn._counts import Counted
 from drlearn._readers import (
     check_integers,
     check_times,
     check_weights,
+    index_ids,
+    is_matrix,
     listed,
+    matrix_ids,
     read_frame,
     read_matrix,
     read_sequences,
@@ -24,7 +26,7 @@ from drlearn._vocabulary import Vocabulary, as_ids
 __all__ = ["Interactions", "Vocabulary", "as_interactions"]
 
 
-class Interactions(RaggedRows):
+class Interactions(Counted, RaggedRows):
     """Immutable ragged rows: one row is one user, its events in time order.
 
     Scikit-learn slices X by rows, so whatever belongs to an event lives in here: cross-validation, grid
@@ -74,7 +76,6 @@ class Interactions(RaggedRows):
     """
 
     __slots__ = ()
-    ndim = 2
 
     def __init__(
         self, indptr, items, *, item_vocabulary: Vocabulary, user_ids=None, times=None, weights=None
@@ -131,7 +132,7 @@ class Interactions(RaggedRows):
             Columns of ids, without missing values.
         time, weight : str or None
             Columns of times (numbers or datetimes) and weights. The default columns may be absent; None
-            leaves a column unread.
+            leaves a column unread. Times of a zone become UTC, and those without one are taken as UTC.
 
         Returns
         -------
@@ -156,7 +157,6 @@ class Interactions(RaggedRows):
         users, items, times, weights = read_frame(df, user, item, time, weight)
         user_vocabulary, user_codes = Vocabulary.from_values(users)
         vocabulary, codes = Vocabulary.from_values(items)
-        times, weights = check_times(times, len(codes)), check_weights(weights, len(codes))
         order = np.lexsort((user_codes,) if times is None else (times, user_codes))
         indptr = offsets(np.bincount(user_codes, minlength=len(user_vocabulary)))
         times, weights = (None if a is None else a[order] for a in (times, weights))
@@ -178,11 +178,11 @@ class Interactions(RaggedRows):
         Parameters
         ----------
         sequences : sequence of sequences
-            Histories, which may be empty.
+            Histories, which may be empty: lists, tuples, arrays, a Series of such, or columns of lists.
         item_vocabulary : Vocabulary, default=None
             The items that may occur; by default those that do.
         user_ids : array-like, default=None
-            One id a sequence.
+            One id a sequence; by default the index of a pandas Series, else row numbers.
 
         Returns
         -------
@@ -194,15 +194,21 @@ class Interactions(RaggedRows):
         TypeError
             If `sequences` is not a sequence of sequences (a single history must be wrapped in a list).
         ValueError
-            If there is no sequence, no event to take a vocabulary from, or an id that is unknown to
-            `item_vocabulary`.
+            If there is no sequence, no event to take a vocabulary from, an id that is unknown to
+            `item_vocabulary`, or a Series' index repeats itself.
 
         Examples
         --------
         >>> Interactions.from_sequences([[5, 9, 5], []]).lengths
         array([3, 0])
+        >>> import pandas as pd
+        >>> log = pd.DataFrame({"user": ["ann", "bob", "ann"], "item": [5, 9, 7]})
+        >>> Interactions.from_sequences(log.groupby("user").item.apply(list)).user_ids
+        array(['ann', 'bob'], dtype=object)
         """
         flat, lengths = read_sequences(sequences)
+        if user_ids is None:
+            user_ids = index_ids(sequences, "sequences")
         if item_vocabulary is None:
             if len(flat) == 0:
                 raise ValueError("sequences hold no event; pass an item_vocabulary to make empty histories")
@@ -232,17 +238,17 @@ class Interactions(RaggedRows):
 
     @classmethod
     def from_matrix(cls, X: Any, *, item_ids: Any = None, user_ids: Any = None) -> Interactions:
-        """Read a matrix of weights, scipy sparse or dense, of shape (n_users, n_items).
+        """Read a matrix of weights, sparse or dense, or a dataframe of them, of shape (n_users, n_items).
 
         A matrix knows no order: the non-zero entries of a row become events in the order of the columns, and
         the values become weights. Use it with encoders and recommenders to which order means nothing.
 
         Parameters
         ----------
-        X : {array-like, sparse matrix} of shape (n_users, n_items)
+        X : {array-like, sparse matrix, dataframe} of shape (n_users, n_items)
             Non-negative, finite weights; zeros are no events.
         item_ids, user_ids : array-like, default=None
-            Ids of columns and rows, by default their numbers.
+            Ids of columns and rows: by default the columns and the index of a dataframe, else numbers.
 
         Returns
         -------
@@ -254,7 +260,8 @@ class Interactions(RaggedRows):
         TypeError
             If entries are not numbers.
         ValueError
-            If `X` is not two-dimensional, is empty, or holds NaN, infinite or negative values.
+            If `X` is not two-dimensional, is empty, or holds NaN, infinite or negative values, or if ids
+            of columns or of a dataframe's index repeat.
 
         Examples
         --------
@@ -262,7 +269,9 @@ class Interactions(RaggedRows):
         >>> X[0], X.weights
         (array(['b', 'c'], dtype=object), array([2.5, 1. , 1. ], dtype=float32))
         """
-        matrix = read_matrix(X)
+        matrix, (users, items) = read_matrix(X), matrix_ids(X)
+        item_ids = items if item_ids is None else item_ids
+        user_ids = users if user_ids is None else user_ids
         n_items = matrix.shape[1]
         vocabulary = Vocabulary(np.arange(n_items) if item_ids is None else item_ids)
         if len(vocabulary) != n_items:
@@ -271,87 +280,6 @@ class Interactions(RaggedRows):
             matrix.indptr, matrix.indices, item_vocabulary=vocabulary, user_ids=user_ids, weights=matrix.data
         )
 
-    # ------------------------------------------------------------------ what it is
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        """(n_users, n_items)."""
-        return len(self), len(self.item_vocabulary)
-
-    @property
-    def n_users(self) -> int:
-        """Number of rows."""
-        return len(self)
-
-    @property
-    def n_items(self) -> int:
-        """Number of items of the vocabulary, with or without events."""
-        return len(self.item_vocabulary)
-
-    @property
-    def n_events(self) -> int:
-        """Number of events in all rows."""
-        return len(self.items)
-
-    @property
-    def item_ids(self) -> np.ndarray:
-        """Item ids in the order of their codes."""
-        return self.item_vocabulary.ids
-
-    @property
-    def dtype(self) -> np.dtype:
-        """Type of the item codes."""
-        return self.items.dtype
-
-    def __repr__(self) -> str:
-        extra = "" if self.times is None else f", times={self.times.dtype}"
-        extra += "" if self.weights is None else ", weighted"
-        return (
-            f"Interactions(n_users={self.n_users}, n_items={self.n_items}, n_events={self.n_events}{extra})"
-        )
-
-    def _repr_html_(self) -> str:
-        return interactions_html(self)
-
-    def __array__(self, dtype=None, copy=None):
-        raise TypeError(
-            "Interactions is ragged and not an array; X.to_csr() gives the matrix of event counts"
-        )
-
-    def item_counts(self) -> np.ndarray:
-        """Count the events of every item.
-
-        Returns
-        -------
-        counts : ndarray of shape (n_items,), int64
-            In the order of `item_ids`.
-
-        Examples
-        --------
-        >>> Interactions.from_sequences([["a", "b", "a"], ["b"]]).item_counts()
-        array([2, 2])
-        """
-        return np.bincount(self.items, minlength=self.n_items).astype(np.int64)
-
-    def to_csr(self) -> sparse.csr_array:
-        """Return the matrix of event counts.
-
-        Returns
-        -------
-        matrix : csr_array of shape (n_users, n_items), float32
-            How often each user met each item; times and weights are left behind.
-
-        Examples
-        --------
-        >>> Interactions.from_sequences([["a", "b", "a"], ["b"]]).to_csr().toarray()
-        array([[2., 1.],
-               [0., 1.]], dtype=float32)
-        """
-        ones = np.ones(self.n_events, dtype=np.float32)
-        matrix = sparse.csr_array((ones, self.items, self.indptr), shape=self.shape, copy=True)
-        matrix.sum_duplicates()
-        return matrix
-
 
 def as_interactions(X: Any) -> Interactions:
     """Return X as Interactions, whatever a caller may hold.
@@ -359,9 +287,11 @@ def as_interactions(X: Any) -> Interactions:
     Parameters
     ----------
     X : Interactions, dataframe, sparse matrix, ndarray, or sequence of sequences
-        Dataframes are event tables (`Interactions.from_frame` with its default columns), matrices of
-        shape (n_users, n_items) hold weights and know no order (`Interactions.from_matrix`), anything
-        else is one item-id sequence a user (`Interactions.from_sequences`).
+        Dataframes are event tables (`Interactions.from_frame` with its default columns), except those of
+        numbers alone and without a column named like user, item or timestamp. These, arrays and sparse
+        matrices, of shape (n_users, n_items), hold weights and know no order (`Interactions.from_matrix`).
+        Anything else, lists of lists of numbers included, is one item-id sequence a user
+        (`Interactions.from_sequences`).
 
     Returns
     -------
@@ -380,14 +310,8 @@ def as_interactions(X: Any) -> Interactions:
     """
     if isinstance(X, Interactions):
         return X
-    if sparse.issparse(X):
+    if is_matrix(X):
         return Interactions.from_matrix(X)
-    if hasattr(type(X), "columns"):  # asked of the type: a lazy frame would resolve itself to answer
+    if hasattr(type(X), "columns"):
         return Interactions.from_frame(X)
-    for method in ("to_pylist", "to_list"):  # columns of lists: pyarrow, polars, pandas
-        if hasattr(X, method):
-            return Interactions.from_sequences(getattr(X, method)())
-    ragged = isinstance(X, np.ndarray) and X.ndim == 1 and X.dtype == object
-    if hasattr(X, "__array__") and not ragged:
-        return Interactions.from_matrix(X)
     return Interactions.from_sequences(X)

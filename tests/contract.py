@@ -180,6 +180,25 @@ class RecommenderContract:
             items = est.recommend([[unknown, known], [known, unknown], [unknown]])
         np.testing.assert_array_equal(items[:2], est.recommend([[known], [known]]))
         np.testing.assert_array_equal(items[2:], est.recommend([[]]))
+        with pytest.warns(UserWarning, match=r"1 item id\(s\) unknown from fit, left out"):
+            alone = est.recommend([[unknown]])  # what others in the call have met makes no difference
+        np.testing.assert_array_equal(alone, items[2:])
+
+    @pytest.mark.parametrize("form", [list, tuple, np.array, lambda none: planted("int")[:0]])
+    def test_no_users_get_no_rows(self, est, X, form):
+        items, scores = est.recommend(form([]), k=4, return_scores=True)
+        assert items.shape == scores.shape == (0, 4)
+        assert items.dtype == X.item_ids.dtype and scores.dtype == np.float32
+        assert est.recommend(X.to_csr()[:0], k=4).shape == est.recommend(X[:0], k=4).shape == (0, 4)
+
+    def test_allow_and_deny_may_hold_unknown_items(self, est, X):
+        unknown = [-7, 10**9] if X.item_ids.dtype == np.int64 else ["never", "seen"]
+        some = X.item_ids[5:25].tolist()
+        for name in ("allow", "deny"):
+            found = est.recommend(X[:9], **{name: [*unknown, *some]})
+            np.testing.assert_array_equal(found, est.recommend(X[:9], **{name: some}))
+        np.testing.assert_array_equal(est.recommend(X[:9], deny=unknown), est.recommend(X[:9]))
+        assert (est.recommend(X[:9], allow=unknown) == X.item_vocabulary.missing).all()
 
     def test_histories_over_another_vocabulary(self, est, X):
         other = Interactions.from_sequences(histories(X[1:20]))  # only the items that these users met
@@ -264,7 +283,6 @@ class RecommenderContract:
             "dense": (matrix, matrix),
             "csr": (sparse.csr_array(matrix), sparse.csr_array(matrix)),
             "csc": (sparse.csc_matrix(matrix), sparse.csc_matrix(matrix)),
-            "nested floats": (matrix.tolist(), matrix.tolist()),
             "interactions": (Interactions.from_matrix(matrix), Interactions.from_matrix(matrix)),
         }
         est = self.recommender().fit(matrix)

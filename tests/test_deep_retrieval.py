@@ -75,6 +75,8 @@ class TestDeepRetrieval(NeighboursContract):
         assert (paths[IDLE] == NO_PATH).all()
         three = est.recommend(X, k=5, beam_size=9, return_scores=True, return_paths=True)
         assert len(three) == 3 and (three[0] == items).all() and (three[2] == paths).all()
+        assert [part.shape for part in est.recommend([], k=5, return_paths=True)] == [(0, 5), (0, 5, 2)]
+        assert est.count_candidates([]).shape == est.predict([]).shape == (0,)
 
     def test_candidates_grow_with_the_beam(self, est, X):
         counts = [est.count_candidates(X, beam_size=b) for b in (1, 4, 16, 64, 216, 10**6)]

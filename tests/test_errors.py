@@ -70,8 +70,12 @@ REFUSED = {
     "infinity in a table": (frame(weight=[1.0, INF, 1]), ValueError, "weights: 1 NaN or infinity.*drop"),
     "negative in a table": (frame(weight=[1.0, -2, 1]), ValueError, "Negative values in data: 1 weights"),
     "NaN time": (frame(timestamp=[1.0, NAN, 1]), ValueError, "column 'timestamp' holds 1 missing.*drop"),
-    "infinite time": (frame(timestamp=[1.0, INF, 1]), ValueError, "times holds 1 NaN, NaT or inf.*drop"),
-    "text for time": (frame(timestamp=list("abc")), TypeError, "times must be numbers or datetimes.*parse"),
+    "infinite time": (frame(timestamp=[1.0, INF, 1]), ValueError, "'timestamp' holds 1 NaN, NaT or .*drop"),
+    "text for time": (
+        frame(timestamp=list("abc")),
+        TypeError,
+        "column 'timestamp' must hold numbers or datetimes, got dtype object, such as 'a'.*pd.to_datetime",
+    ),
     "missing id": (frame(item=["a", None, "b"]), ValueError, "column 'item' holds 1 missing.*drop"),
     "other columns": (
         pd.DataFrame({"who": ["a"], "what": ["b"]}),
@@ -188,12 +192,12 @@ ASKED = {
     "k above items": ({"k": 51}, ValueError, "k=51 is more than the 50 items seen in fit; ask for fewer"),
     "half a k": ({"k": 2.5}, TypeError, "k must be an integer, got 2.5 of type float"),
     "true k": ({"k": True}, TypeError, "k must be an integer, got True of type bool"),
-    "unknown in allow": (
-        {"allow": ["i01", "zz", "yy"]},
+    "numbers in allow": (
+        {"allow": [1, 2]},
         ValueError,
-        r"allow has 2 item id\(s\) unknown from fit: \['zz', 'yy'\]; pass ids that fit has seen",
+        r"allow has no item id known from fit; its first ids are \[1, 2\], those of fit \['i00'.*same type",
     ),
-    "unknown in deny": ({"deny": [7]}, ValueError, r"deny has 1 item id\(s\) unknown from fit: \[7\]; pass"),
+    "numbers in deny": ({"deny": [7]}, ValueError, r"deny has no item id known.* \[7\].*same type"),
     "text for allow": ({"allow": "i01"}, TypeError, "allow must be a sequence of ids, got 'i01'; wrap"),
     "number for deny": ({"deny": 3}, TypeError, "deny must be a sequence of ids, got 3; wrap"),
     "table for deny": ({"deny": np.array([["i01"]])}, ValueError, r"deny must be one-dimensional.*\(1, 1\)"),
@@ -223,6 +227,16 @@ def test_unknown_users_are_listed(est, fitted):
             TypeError, match=r"X must be a list of user ids or of histories.*wrap a single id"
         ):
             est.recommend(lonely)
+
+
+@each
+def test_what_is_to_be_forgotten_must_be_known(est, fitted):
+    est = fitted[type(est).__name__]
+    with pytest.raises(ValueError, match=r"1 unknown user id\(s\): 'ann'; est.user_ids_ has those"):
+        est.forget_users(["u001", "ann"])
+    message = r"item_ids has 2 item id\(s\) unknown from fit: \['zz', 'yy'\]; est.item_ids_ has those"
+    with pytest.raises(ValueError, match=message):
+        est.remove_items(["zz", "i01", "yy"])
 
 
 @each
@@ -262,15 +276,6 @@ def test_another_number_of_items_is_refused(est, fitted, X):
         wrong[0, 0] = bad
         with pytest.raises(ValueError, match=message):
             est.recommend(wrong)
-
-
-@each
-def test_no_users_at_all(est, fitted, X):
-    est = fitted[type(est).__name__]
-    with pytest.raises(ValueError, match="X has 0 users; pass at least one"):
-        est.recommend(X[:0])
-    with pytest.raises(ValueError, match="empty: no user"):
-        est.recommend([])
 
 
 @each

@@ -201,9 +201,9 @@ def test_no_truth_at_all_is_an_error():
 
 
 def test_ids_of_different_types_are_an_error():
-    with pytest.raises(TypeError, match="type int, but recommended holds str"):
+    with pytest.raises(TypeError, match="ids such as 1, 2, but recommended holds '1', '2'"):
         METRICS["recall"]([[1], [2]], [["1"], ["2"]], 1)
-    with pytest.raises(TypeError, match="type str, but recommended holds int"):
+    with pytest.raises(TypeError, match="ids such as '1', '2', but recommended holds 1, 2"):
         METRICS["recall"]([["1"], ["2"]], np.array([[1], [2]]), 1)
 
 

@@ -7,28 +7,27 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from sklearn.base import BaseEstimator
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted
 
 from drlearn._history import compiling_told
 from drlearn._html import LearnedHTML
 from drlearn._runtime import effective_n_threads
-from drlearn._vocabulary import as_ids
-from drlearn.interactions import Interactions, as_interactions
+from drlearn.interactions import Interactions
 from drlearn.metrics import f1_at_k
-from drlearn.recommenders._inputs import as_numbers, check_number, is_ids, is_labels, is_matrix, warn_caller
+from drlearn.recommenders._inputs import check_number, is_labels
 from drlearn.recommenders._lists import seen_items
 from drlearn.recommenders._persistence import Persistent
+from drlearn.recommenders._reading import Reading
 from drlearn.recommenders._streaming import Streaming
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
 _CHUNK = 16384
-_LISTED = 10
 _DEFAULT_K = 10
 
 
-class BaseRecommender(Persistent, Streaming, LearnedHTML, BaseEstimator):
+class BaseRecommender(Reading, Persistent, Streaming, LearnedHTML, BaseEstimator):
     """What all recommenders share; a recommender adds `_fit` and `_rank`."""
 
     def fit(self, X: Any, y: Any = None) -> Self:
@@ -37,8 +36,9 @@ class BaseRecommender(Persistent, Streaming, LearnedHTML, BaseEstimator):
         Parameters
         ----------
         X : Interactions, matrix of shape (n_users, n_items), sequences or event frame
-            Training histories: one row is one user. Convert frames and lists with `Interactions`
-            before cross-validation, which slices rows.
+            Training histories: one row is one user. Lists of lists are sequences of item ids; a frame of
+            numbers alone, with no column named like user, item or timestamp, is a matrix. Convert frames
+            and lists with `Interactions` before cross-validation, which slices rows.
         y : ignored
             For scikit-learn's sake.
 
@@ -106,14 +106,15 @@ class BaseRecommender(Persistent, Streaming, LearnedHTML, BaseEstimator):
         Parameters
         ----------
         X : sequence of user ids, or histories in any form that `fit` takes
-            Users known from `fit` by their ids, or the histories of any users, one row each.
+            Users known from `fit` by their ids, or the histories of any users, one row each. The users of an
+            event frame are sorted by id, as in ``Interactions.from_frame(frame).user_ids``.
         k : int, default=10
             Items a user, at most `n_items_`.
         exclude_seen : bool, default=True
             Leave out the items of the user's own history, as it comes in here: what a filter has taken out
             of it, in a Pipeline for instance, may be recommended.
         allow, deny : array-like of item ids, default=None
-            Only these items; not these. Both filter before ranking.
+            Only these items; not these. Both filter before ranking; ids unknown from fit are ignored.
         return_scores : bool, default=False
             Return the scores too.
 
@@ -121,7 +122,7 @@ class BaseRecommender(Persistent, Streaming, LearnedHTML, BaseEstimator):
         -------
         items : ndarray of shape (n_users, k)
             Item ids, best first. A row with fewer than k eligible items ends in -1 (integer ids)
-            or None. Users without events get the items with most events.
+            or None. Users without events get the items with most events; for no users there are no rows.
         scores : ndarray of shape (n_users, k), float32
             Only with `return_scores`; -inf where there is no item. For users without events
             these are event counts.
@@ -131,7 +132,13 @@ class BaseRecommender(Persistent, Streaming, LearnedHTML, BaseEstimator):
         NotFittedError
             Before `fit`.
         ValueError
-            Where `k` is out of range or an id is unknown.
+            Where `k` is out of range, a user id is unknown, or item ids, none of them known, are of another
+            type than those of fit.
+
+        Warns
+        -----
+        UserWarning
+            Where histories hold items unknown from fit, which are left out; with none left they are empty.
 
         Examples
         --------
@@ -256,8 +263,6 @@ class BaseRecommender(Persistent, Streaming, LearnedHTML, BaseEstimator):
         if k > self.n_items_:
             raise ValueError(f"k={k} is more than the {self.n_items_} items seen in fit; ask for fewer.")
         allowed = self._allowed(allow, deny)
-        if len(histories) == 0:
-            raise ValueError("X has 0 users; pass at least one.")
         chunks = [histories]
         if len(histories) > _CHUNK:
             chunks = (histories[start : start + _CHUNK] for start in range(0, len(histories), _CHUNK))
@@ -267,7 +272,7 @@ class BaseRecommender(Persistent, Streaming, LearnedHTML, BaseEstimator):
 
     def _serve_chunk(self, X, k, exclude_seen, allowed, options):
         seen = seen_items(X, exclude_seen)
-        if X.lengths.all():
+        if X.lengths.all() and len(X):
             return self._rank(X, k, allowed, seen, **options)
         top, scores, paths = self._rank_popular(X, k, allowed, seen, **options)
         rows = np.flatnonzero(X.lengths)
@@ -288,85 +293,6 @@ class BaseRecommender(Persistent, Streaming, LearnedHTML, BaseEstimator):
         scores = np.where(top >= 0, self.item_counts_[top], -np.inf).astype(np.float32)
         paths = self._no_paths(len(X), k) if options.get("return_paths") else None
         return top, scores, paths
-
-    def _allowed(self, allow, deny):
-        """Mask of items that may be recommended: seen in fit, on `allow` if there is one, not on `deny`."""
-        if allow is None and deny is None:
-            return self._recommendable
-        allowed = self._recommendable.copy()
-        if allow is not None:
-            chosen = np.zeros_like(allowed)
-            chosen[self._item_codes(allow, "allow")] = True
-            allowed &= chosen
-        if deny is not None:
-            allowed[self._item_codes(deny, "deny")] = False
-        return allowed
-
-    def _item_codes(self, ids, name):
-        ids = as_ids(ids, name)
-        if ids.ndim != 1:
-            raise ValueError(f"{name} must be one-dimensional, a list of item ids, got shape {ids.shape}.")
-        codes = self._fit_X.item_vocabulary.encode(ids)
-        if (codes < 0).any():
-            unknown = ids[codes < 0][:_LISTED].tolist()
-            raise ValueError(
-                f"{name} has {int((codes < 0).sum())} item id(s) unknown from fit: {unknown}; "
-                "pass ids that fit has seen, of the same type."
-            )
-        return codes
-
-    def _histories(self, X):
-        """Return X, known users' ids or histories, as Interactions over the items of fit."""
-        if isinstance(X, (str, Integral)):
-            raise TypeError(
-                f"X must be a list of user ids or of histories, got {X!r}; wrap a single id in a list."
-            )
-        if not is_ids(X):
-            return self._over_fitted_items(X)
-        try:
-            return self._fit_X._rows(self._fit_X.rows_of(X))
-        except ValueError as error:
-            raise ValueError(
-                f"X was read as ids of users known from fit: {error}. Pass the histories of other users as a "
-                "list of sequences."
-            ) from error
-
-    def _converted(self, X, reset):
-        """Return X as Interactions over the items it names; a matrix's columns are those of fit."""
-        if is_matrix(X):
-            X = validate_data(
-                self, as_numbers(X), accept_sparse="csr", dtype=[np.float64, np.float32],
-                ensure_non_negative=True, reset=reset,
-            )  # fmt: skip
-            # Columns are the items of fit in their order, whatever their ids.
-            X = Interactions.from_matrix(X, item_ids=None if reset else self._fit_X.item_ids)
-        else:
-            X = as_interactions(X)
-            if reset:
-                self.n_features_in_ = X.n_items
-                if hasattr(self, "feature_names_in_"):
-                    del self.feature_names_in_
-        return X
-
-    def _over_fitted_items(self, X):
-        """Return histories as Interactions over the items of fit; warn of others."""
-        vocabulary = self._fit_X.item_vocabulary
-        if isinstance(X, (list, tuple)) and not is_matrix(X):
-            known, dropped = Interactions._from_known(X, vocabulary)
-        else:
-            known, dropped = self._converted(X, reset=False).reindex(vocabulary)
-        if len(dropped) and known.n_events == 0:
-            raise ValueError(
-                f"X has no item known from fit; its first ids are {dropped[:_LISTED].tolist()}, those of fit "
-                f"{vocabulary.ids[:3].tolist()}. Rows are users and entries are item ids: check ids, their "
-                "type, and the orientation of X."
-            )
-        if len(dropped):
-            warn_caller(
-                f"X has {len(dropped)} item id(s) unknown from fit, left out of the histories: "
-                f"{dropped[:_LISTED].tolist()}."
-            )
-        return known
 
     def __sklearn_is_fitted__(self):
         return hasattr(self, "_fit_X")

@@ -8,7 +8,6 @@ from numbers import Integral, Real
 
 import narwhals.stable.v1 as nw
 import numpy as np
-from scipy import sparse
 from sklearn.utils import check_random_state
 
 from drlearn._runtime import machine_memory
@@ -81,28 +80,6 @@ def warn_caller(message):
     warnings.warn(message, stacklevel=level)
 
 
-def is_matrix(X):
-    """Whether X is a matrix of weights: sparse, an array, nested lists of floats or a frame of numbers."""
-    if isinstance(X, list):
-        first = next((row for row in X if not isinstance(row, (list, tuple)) or len(row)), None)
-        return (
-            isinstance(first, (list, tuple))
-            and isinstance(first[0], Real)
-            and not isinstance(first[0], Integral)
-        )
-    if isinstance(X, (Interactions, str)):
-        return False
-    if isinstance(X, np.ndarray):
-        return X.ndim != 1 or X.dtype != object
-    if sparse.issparse(X) or np.isscalar(X):
-        return True
-    if nw.dependencies.is_into_dataframe(X):
-        schema = nw.from_native(X).schema
-        events = any(str(name).lower().startswith(("user", "item", "timestamp")) for name in schema)
-        return not events and all(dtype.is_numeric() for dtype in schema.values())
-    return hasattr(X, "__array__") and not nw.dependencies.is_into_series(X)
-
-
 def as_numbers(X):
     """Return X, an array of strings or objects as an array of numbers."""
     if not isinstance(X, np.ndarray) or X.dtype.kind not in "USO":
@@ -114,6 +91,14 @@ def as_numbers(X):
             f"X is an array of dtype {X.dtype} that does not hold numbers only ({error}); pass item ids as a "
             "list of sequences and events as a frame."
         ) from error
+
+
+def has_no_rows(X):
+    """Whether X, in any form, is of no user at all."""
+    if isinstance(X, (list, tuple)):
+        return len(X) == 0
+    shape = getattr(X, "shape", None)
+    return isinstance(shape, tuple) and len(shape) > 0 and shape[0] == 0
 
 
 def is_ids(X):

@@ -84,7 +84,8 @@ class StructureRetrieval(SoftmaxBase):
         Parameters
         ----------
         X : sequence of user ids, or histories in any form that `fit` takes
-            Users known from `fit` by their ids, or the histories of any users, one row each.
+            Users known from `fit` by their ids, or the histories of any users, one row each. The users of an
+            event frame are sorted by id, as in ``Interactions.from_frame(frame).user_ids``.
         k : int, default=10
             Items a user, at most `n_items_`.
         beam_size : int or "auto", default=None
@@ -93,7 +94,7 @@ class StructureRetrieval(SoftmaxBase):
             Leave out the items of the user's own history, as it comes in here: what a filter has taken out
             of it, in a Pipeline for instance, may be recommended.
         allow, deny : array-like of item ids, default=None
-            Only these items; not these. Both filter before ranking.
+            Only these items; not these. Both filter before ranking; ids unknown from fit are ignored.
         return_scores : bool, default=False
             Return the scores too.
         return_paths : bool, default=False
@@ -103,7 +104,7 @@ class StructureRetrieval(SoftmaxBase):
         -------
         items : ndarray of shape (n_users, k)
             Item ids, best first. A row with fewer than k eligible items ends in -1 (integer ids)
-            or None. Users without events get the items with most events.
+            or None. Users without events get the items with most events; for no users there are no rows.
         scores : ndarray of shape (n_users, k), float32
             Only with `return_scores`: the softmax's logits (plus `path_weight` times the log path
             probability); -inf where there is no item, event counts for users without events.
@@ -116,7 +117,13 @@ class StructureRetrieval(SoftmaxBase):
         NotFittedError
             Before `fit`.
         ValueError
-            Where `k` or `beam_size` is out of range or an id is unknown.
+            Where `k` or `beam_size` is out of range, a user id is unknown, or item ids, none of them known,
+            are of another type than those of fit.
+
+        Warns
+        -----
+        UserWarning
+            Where histories hold items unknown from fit, which are left out; with none left they are empty.
 
         Notes
         -----

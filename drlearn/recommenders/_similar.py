@@ -25,7 +25,7 @@ class SimilarItems:
         k : int, default=10
             Items to return for each, at most `n_items_`.
         allow, deny : array-like of item ids, default=None
-            Only these; not these.
+            Only these; not these. Ids unknown from fit are ignored.
         return_scores : bool, default=False
             Return the scores too.
 
@@ -42,7 +42,7 @@ class SimilarItems:
         NotFittedError
             Before `fit`.
         ValueError
-            Where `k` is out of range or an id is unknown.
+            Where `k` is out of range or an id of `items` is unknown.
 
         Examples
         --------

@@ -50,8 +50,8 @@ class Streaming:
         Parameters
         ----------
         X : in any form that `fit` takes
-            New events only. Rows of matrices and lists are the users 0, 1, ..., as in `fit`; columns of
-            a matrix are the items of `fit`.
+            New events only, with times and weights where `fit` had them. Rows of arrays and lists are the
+            users 0, 1, ..., as in `fit`; columns of a matrix are the items of `fit`.
         y : ignored
             For scikit-learn's sake.
 
@@ -142,7 +142,12 @@ class Streaming:
         check_is_fitted(self)
         with _lock_of(self):
             keep = np.ones(len(self._fit_X), dtype=bool)
-            keep[self._fit_X.rows_of(user_ids)] = False
+            try:
+                keep[self._fit_X.rows_of(user_ids)] = False
+            except ValueError as error:
+                raise ValueError(
+                    f"{error}; est.user_ids_ has those that are known: leave out others, or check their type"
+                ) from error
             self._fit_X = self._fit_X[keep]
         return self
 
@@ -178,7 +183,8 @@ class Streaming:
         """
         check_is_fitted(self)
         with _lock_of(self):
-            codes = self._item_codes(item_ids, "item_ids")
+            remedy = "est.item_ids_ has those that are known: leave out others, or check their type"
+            codes = self._item_codes(item_ids, "item_ids", remedy)
             before = self._fit_X.item_vocabulary.encode(self.removed_items_)
             removed = self._fit_X.item_ids[np.union1d(codes, before)]
             changed = {"removed_items_": removed} | self._without(codes)

@@ -1,0 +1,130 @@
+"""What a fitted recommender is asked about, over its items: histories, known users, lists of items."""
+
+from __future__ import annotations
+
+from numbers import Integral
+
+import numpy as np
+from sklearn.utils.validation import validate_data
+
+from drlearn._readers import is_matrix, matrix_ids, read_matrix
+from drlearn._vocabulary import as_ids, differ_in_kind
+from drlearn.interactions import Interactions, as_interactions
+from drlearn.recommenders._inputs import as_numbers, has_no_rows, is_ids, warn_caller
+
+_LISTED = 10
+
+
+class Reading:
+    """How a recommender reads X, `allow` and `deny`; ids become codes of the items of fit."""
+
+    def _allowed(self, allow, deny):
+        """Mask of items that may be recommended: seen in fit, on `allow` if there is one, not on `deny`."""
+        if allow is None and deny is None:
+            return self._recommendable
+        allowed = self._recommendable.copy()
+        if allow is not None:
+            chosen = np.zeros_like(allowed)
+            chosen[self._known_codes(allow, "allow")] = True
+            allowed &= chosen
+        if deny is not None:
+            allowed[self._known_codes(deny, "deny")] = False
+        return allowed
+
+    def _known_codes(self, ids, name):
+        """Codes of those ids that fit has seen; raise where none could be, numbers for strings."""
+        ids, codes = self._codes(ids, name)
+        known = codes[codes >= 0]
+        if len(ids) and not len(known) and differ_in_kind(ids, self._fit_X.item_ids):
+            raise ValueError(
+                f"{name} has no item id known from fit; its first ids are {ids[:_LISTED].tolist()}, those of "
+                f"fit {self._fit_X.item_ids[:3].tolist()}: pass ids of the same type."
+            )
+        return known
+
+    def _item_codes(self, ids, name, remedy="pass ids that fit has seen, of the same type"):
+        """Codes of ids; raise where one is unknown."""
+        ids, codes = self._codes(ids, name)
+        if (codes < 0).any():
+            unknown = ids[codes < 0][:_LISTED].tolist()
+            raise ValueError(
+                f"{name} has {int((codes < 0).sum())} item id(s) unknown from fit: {unknown}; {remedy}."
+            )
+        return codes
+
+    def _codes(self, ids, name):
+        ids = as_ids(ids, name)
+        if ids.ndim != 1:
+            raise ValueError(f"{name} must be one-dimensional, a list of item ids, got shape {ids.shape}.")
+        return ids, self._fit_X.item_vocabulary.encode(ids)
+
+    def _histories(self, X):
+        """Return X, known users' ids or histories, as Interactions over the items of fit."""
+        if isinstance(X, (str, Integral)):
+            raise TypeError(
+                f"X must be a list of user ids or of histories, got {X!r}; wrap a single id in a list."
+            )
+        if not is_ids(X):
+            return self._fit_X[:0] if has_no_rows(X) else self._over_fitted_items(X)
+        try:
+            return self._fit_X._rows(self._fit_X.rows_of(X))
+        except ValueError as error:
+            raise ValueError(
+                f"X was read as ids of users known from fit: {error}. Pass the histories of other users as a "
+                "list of sequences."
+            ) from error
+
+    def _converted(self, X, reset):
+        """Return X as Interactions over the items it names; a matrix's columns are those of fit."""
+        if not isinstance(X, Interactions) and is_matrix(X):
+            users, items = matrix_ids(X)
+            if not reset and items is not None and not hasattr(self, "feature_names_in_"):
+                X = self._columns_of_fit(X, items)
+            X = validate_data(
+                self, as_numbers(X), accept_sparse="csr", dtype=[np.float64, np.float32],
+                ensure_non_negative=True, reset=reset,
+            )  # fmt: skip
+            # Columns are the items of fit in their order, whatever their ids.
+            items = items if reset else self._fit_X.item_ids
+            X = Interactions.from_matrix(X, item_ids=items, user_ids=users)
+        else:
+            X = as_interactions(X)
+            if reset:
+                self.n_features_in_ = X.n_items
+                if hasattr(self, "feature_names_in_"):
+                    del self.feature_names_in_
+        return X
+
+    def _columns_of_fit(self, X, items):
+        """Return a frame without its names if they are the items of fit; scikit-learn minds strings only."""
+        pairs = zip(items.tolist(), self._fit_X.item_ids.tolist(), strict=False)
+        wrong = next((place for place in enumerate(pairs) if place[1][0] != place[1][1]), None)
+        if wrong is not None and len(items) == self.n_items_:
+            place, (found, known) = wrong
+            raise ValueError(
+                "The feature names should match those that were passed during fit: the columns of X are "
+                f"item ids, and column {place} is {found!r} instead of {known!r}; "
+                "Interactions.from_matrix(X) reads columns in any order."
+            )
+        return read_matrix(X)
+
+    def _over_fitted_items(self, X):
+        """Return histories as Interactions over the items of fit; warn of others."""
+        vocabulary = self._fit_X.item_vocabulary
+        if isinstance(X, (list, tuple)):
+            known, dropped = Interactions._from_known(X, vocabulary)
+        else:
+            known, dropped = self._converted(X, reset=False).reindex(vocabulary)
+        if len(dropped) == 0:
+            return known
+        if known.n_events == 0 and differ_in_kind(dropped, vocabulary.ids):
+            raise ValueError(
+                f"X has no item known from fit; its first ids are {dropped[:_LISTED].tolist()}, those of fit "
+                f"{vocabulary.ids[:3].tolist()}. Rows are users and entries are item ids: check ids, their "
+                "type, and the orientation of X."
+            )
+        warn_caller(
+            f"X has {len(dropped)} item id(s) unknown from fit, left out of the histories: "
+            f"{dropped[:_LISTED].tolist()}."
+        )
+        return known
