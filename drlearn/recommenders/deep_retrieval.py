@@ -55,8 +55,9 @@ class DeepRetrievalRecommender(StructureStreaming):
         First paths: residual k-means of the item vectors before the last two epochs of training
         together, or random paths from the first epoch on (the paper's).
     distillation : float, default=0.5
-        Share of the events whose item is drawn from the softmax in the rounds of EM of `fit`: the structure
-        learns to find what the softmax ranks first, not only what users met. 0 is the paper's.
+        Share of the events whose item is drawn from the softmax in the rounds of EM, and in `partial_fit` at
+        last: the structure learns to find what the softmax ranks first, not only what users met. 0 is the
+        paper's.
     path_weight : float or "auto", default=0.0
         Weight of an item's log path probability beside its logit when candidates are ordered; 0
         is the paper's order. "auto" has `fit` choose among 0, 0.05, 0.1, 0.2 and 0.4 by the F-measure
