@@ -42,8 +42,8 @@ class MinWeight(TransformerMixin, BaseEstimator):
     Notes
     -----
     A recommender behind the filter knows nothing of the events that it took out, so ``exclude_seen=True``
-    does not leave out their items: users may be recommended what they rated below the threshold. The user
-    guide, on filters and pipelines, shows how to leave those out too.
+    does not leave out their items: users may be recommended what they rated below the threshold. To leave
+    those out too, pass the rows as they were before the filter as ``exclude_seen``.
 
     Examples
     --------

@@ -107,6 +107,22 @@ class RecommenderContract:
         hits = [np.isin(row, h).any() for row, h in zip(with_seen, X, strict=True) if len(h)]
         assert np.mean(hits) > 0.9
 
+    def test_other_rows_than_the_histories_may_be_left_out(self, est, X):
+        short = X.split(0.5)[0]
+        items = est.recommend(short, k=20, exclude_seen=X)
+        for row, history in zip(items, X, strict=True):
+            assert not set(row.tolist()) & set(history.tolist())
+        if self.ranks_everything:  # what is left stays in its order
+            whole = est.recommend(short, k=N_ITEMS)
+            for row, every, history in zip(items, whole, X, strict=True):
+                left = [item for item in every.tolist() if item not in set(history.tolist())]
+                assert row.tolist() == left[:20]
+        np.testing.assert_array_equal(est.recommend(short, exclude_seen=short), est.recommend(short))
+        lists = [["unknown", *row] for row in histories(X)]
+        np.testing.assert_array_equal(est.recommend(short, k=20, exclude_seen=lists), items)
+        with pytest.raises(ValueError, match=r"exclude_seen has 3 rows but X has 4: pass one history a row"):
+            est.recommend(X[:4], exclude_seen=X[:3])
+
     def test_allow_and_deny_together(self, est, X):
         allow, deny = X.item_ids[5:25], X.item_ids[20:30]
         items, scores = est.recommend(X, k=12, allow=allow, deny=deny, return_scores=True)

@@ -15,7 +15,7 @@ from drlearn._runtime import effective_n_threads
 from drlearn.interactions import Interactions
 from drlearn.metrics import f1_at_k
 from drlearn.recommenders._inputs import check_number, is_labels
-from drlearn.recommenders._lists import seen_items
+from drlearn.recommenders._lists import seen_items, take_rows
 from drlearn.recommenders._persistence import Persistent
 from drlearn.recommenders._reading import Reading
 from drlearn.recommenders._streaming import Streaming
@@ -96,7 +96,7 @@ class BaseRecommender(Reading, Persistent, Streaming, LearnedHTML, BaseEstimator
         X: Any,
         k: int = 10,
         *,
-        exclude_seen: bool = True,
+        exclude_seen: Any = True,
         allow: Any = None,
         deny: Any = None,
         return_scores: bool = False,
@@ -110,9 +110,10 @@ class BaseRecommender(Reading, Persistent, Streaming, LearnedHTML, BaseEstimator
             event frame are sorted by id, as in ``Interactions.from_frame(frame).user_ids``.
         k : int, default=10
             Items a user, at most `n_items_`.
-        exclude_seen : bool, default=True
+        exclude_seen : bool, or histories in any form that `fit` takes, default=True
             Leave out the items of the user's own history, as it comes in here: what a filter has taken out
-            of it, in a Pipeline for instance, may be recommended.
+            of it, in a Pipeline for instance, may be recommended. Given one history a row of X, their items
+            are left out instead.
         allow, deny : array-like of item ids, default=None
             Only these items; not these. Both filter before ranking; ids unknown from fit are ignored.
         return_scores : bool, default=False
@@ -132,8 +133,8 @@ class BaseRecommender(Reading, Persistent, Streaming, LearnedHTML, BaseEstimator
         NotFittedError
             Before `fit`.
         ValueError
-            Where `k` is out of range, a user id is unknown, or item ids, none of them known, are of another
-            type than those of fit.
+            Where `k` is out of range, a user id is unknown, `exclude_seen` has other rows than X, or item
+            ids, none of them known, are of another type than those of fit.
 
         Warns
         -----
@@ -259,25 +260,31 @@ class BaseRecommender(Reading, Persistent, Streaming, LearnedHTML, BaseEstimator
 
     def _serve_now(self, X, k, exclude_seen, allow, deny, options):
         histories = self._histories(X)
+        seen = self._seen(exclude_seen, histories)
         k = check_number(k, "k", Integral, 1)
         if k > self.n_items_:
             raise ValueError(f"k={k} is more than the {self.n_items_} items seen in fit; ask for fewer.")
         allowed = self._allowed(allow, deny)
-        chunks = [histories]
-        if len(histories) > _CHUNK:
-            chunks = (histories[start : start + _CHUNK] for start in range(0, len(histories), _CHUNK))
-        parts = [self._serve_chunk(chunk, k, exclude_seen, allowed, options) for chunk in chunks]
-        top, scores, paths = parts[0] if len(parts) == 1 else map(_joined, zip(*parts, strict=True))
+        if len(histories) <= _CHUNK:
+            top, scores, paths = self._serve_chunk(histories, seen, k, allowed, options)
+        else:
+            chunks = [slice(start, start + _CHUNK) for start in range(0, len(histories), _CHUNK)]
+            seen = [None if seen is None else seen[chunk] for chunk in chunks]
+            parts = [
+                self._serve_chunk(histories[chunk], rows, k, allowed, options)
+                for chunk, rows in zip(chunks, seen, strict=True)
+            ]
+            top, scores, paths = map(_joined, zip(*parts, strict=True))
         return self._fit_X.item_vocabulary.decode(top), scores, paths
 
-    def _serve_chunk(self, X, k, exclude_seen, allowed, options):
-        seen = seen_items(X, exclude_seen)
+    def _serve_chunk(self, X, seen, k, allowed, options):
+        seen = seen_items(seen, len(X))
         if X.lengths.all() and len(X):
             return self._rank(X, k, allowed, seen, **options)
         top, scores, paths = self._rank_popular(X, k, allowed, seen, **options)
         rows = np.flatnonzero(X.lengths)
         if len(rows):
-            ranked = self._rank(X[rows], k, allowed, seen_items(X[rows], exclude_seen), **options)
+            ranked = self._rank(X[rows], k, allowed, take_rows(seen, rows), **options)
             top[rows], scores[rows] = ranked[:2]
             if ranked[2] is not None:
                 paths[rows] = ranked[2]

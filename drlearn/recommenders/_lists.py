@@ -7,10 +7,10 @@ import numpy as np
 from drlearn._rows import offsets, runs
 
 
-def seen_items(X, exclude_seen=True):
-    """Return (indptr, items) of each row's distinct items, ascending; empty rows where seen items stay."""
-    if not exclude_seen:
-        return np.zeros(len(X) + 1, np.int64), np.zeros(0, np.int32)
+def seen_items(X, n_rows=0):
+    """Return (indptr, items) of each row's distinct items, ascending; `n_rows` empty rows where X is None."""
+    if X is None:
+        return np.zeros(n_rows + 1, np.int64), np.zeros(0, np.int32)
     # Late, for the kernel's sake: numba loads when something is ranked.
     from drlearn.search.rerank import distinct_items
 

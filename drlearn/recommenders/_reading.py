@@ -74,6 +74,21 @@ class Reading:
                 "list of sequences."
             ) from error
 
+    def _seen(self, exclude_seen, histories):
+        """Rows whose items are left out: the histories, others that were given, or None."""
+        if isinstance(exclude_seen, (bool, np.bool_)):
+            return histories if exclude_seen else None
+        if has_no_rows(exclude_seen):
+            seen = self._fit_X[:0]
+        else:
+            seen = as_interactions(exclude_seen).reindex(self._fit_X.item_vocabulary)[0]
+        if len(seen) != len(histories):
+            raise ValueError(
+                f"exclude_seen has {len(seen)} rows but X has {len(histories)}: pass one history a row of X, "
+                "or True for those of X."
+            )
+        return seen
+
     def _converted(self, X, reset):
         """Return X as Interactions over the items it names; a matrix's columns are those of fit."""
         if not isinstance(X, Interactions) and is_matrix(X):

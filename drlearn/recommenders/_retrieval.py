@@ -9,7 +9,7 @@ import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
 from drlearn.recommenders._inputs import check_number
-from drlearn.recommenders._lists import one_a_row, take_rows
+from drlearn.recommenders._lists import one_a_row, seen_items, take_rows
 from drlearn.recommenders.softmax import SoftmaxBase, SoftmaxRecommender
 from drlearn.structure.paths import CODE_DTYPE, NO_PATH, REAL_DTYPE, PathSpace, build_path_index
 
@@ -70,7 +70,7 @@ class StructureRetrieval(SoftmaxBase):
         k: int = 10,
         *,
         beam_size: int | str | None = None,
-        exclude_seen: bool = True,
+        exclude_seen: Any = True,
         allow: Any = None,
         deny: Any = None,
         return_scores: bool = False,
@@ -90,9 +90,10 @@ class StructureRetrieval(SoftmaxBase):
             Items a user, at most `n_items_`.
         beam_size : int or "auto", default=None
             B for this call; None takes the estimator's.
-        exclude_seen : bool, default=True
+        exclude_seen : bool, or histories in any form that `fit` takes, default=True
             Leave out the items of the user's own history, as it comes in here: what a filter has taken out
-            of it, in a Pipeline for instance, may be recommended.
+            of it, in a Pipeline for instance, may be recommended. Given one history a row of X, their items
+            are left out instead.
         allow, deny : array-like of item ids, default=None
             Only these items; not these. Both filter before ranking; ids unknown from fit are ignored.
         return_scores : bool, default=False
@@ -117,8 +118,8 @@ class StructureRetrieval(SoftmaxBase):
         NotFittedError
             Before `fit`.
         ValueError
-            Where `k` or `beam_size` is out of range, a user id is unknown, or item ids, none of them known,
-            are of another type than those of fit.
+            Where `k` or `beam_size` is out of range, a user id is unknown, `exclude_seen` has other rows
+            than X, or item ids, none of them known, are of another type than those of fit.
 
         Warns
         -----
@@ -184,7 +185,7 @@ class StructureRetrieval(SoftmaxBase):
         check_is_fitted(self)
         now = self._now()
         X, k = now._histories(X), check_number(k, "k", Integral, 1)
-        beam_size, seen = now._beam(beam_size, k), (np.zeros(len(X) + 1, np.int64), np.zeros(0, np.int32))
+        beam_size, seen = now._beam(beam_size, k), seen_items(None, len(X))
         found = now._retrieve(now._encode(X), beam_size, 1, now._recommendable, seen)[2][:, 0]
         return np.where(X.lengths > 0, found, 0)
 

@@ -152,7 +152,7 @@ class SoftmaxBase(ClassNamePrefixFeaturesOutMixin, TransformerMixin, SimilarItem
             )
 
     def _serve(self, X, k, exclude_seen, allow, deny, **options):
-        if not exclude_seen and not self.repeats:
+        if isinstance(exclude_seen, (bool, np.bool_)) and not exclude_seen and not self.repeats:
             warn_caller(
                 "exclude_seen=False after a fit with repeats=False: the softmax never learned how seen items "
                 "compare with new ones; fit with repeats=True to recommend both."
