@@ -1,13 +1,10 @@
 """The ids that a recommender knows, row by row, and warnings that point at whoever called it."""
 
-import copy
-
 import numpy as np
 import pandas as pd
 import pytest
 from contract import planted
-from quick import for_each, recommenders
-from sklearn.base import clone
+from quick import copies_of, for_each, recommenders
 from sklearn.exceptions import NotFittedError
 from sklearn.pipeline import make_pipeline
 
@@ -27,9 +24,7 @@ def X():
 
 @pytest.fixture(scope="module")
 def fitted(X):
-    """One fitted recommender of each kind, by class; tests take copies."""
-    kept = {type(est): clone(est).fit(X) for est in RECOMMENDERS}
-    return lambda est: copy.deepcopy(kept[type(est)])
+    return copies_of(RECOMMENDERS, X)
 
 
 @each

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from contract import planted
-from quick import for_each, recommenders
+from quick import copies_of, for_each, recommenders
 from sklearn.base import clone
 
 from drlearn import (
@@ -41,9 +41,7 @@ def X():
 
 @pytest.fixture(scope="module")
 def fitted(X):
-    """One fitted recommender of each kind, by class; tests take copies."""
-    kept = {type(est): clone(est).fit(X) for est in RECOMMENDERS}
-    return lambda est: copy.deepcopy(kept[type(est)])
+    return copies_of(RECOMMENDERS, X)
 
 
 def new_events(X, rows, user_ids, start=None):
