@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from drlearn._history import warn_interrupted
+from drlearn._history import progress_bar, warn_interrupted
 from drlearn._runtime import stream
 from drlearn.recommenders._lists import seen_items
 from drlearn.recommenders._retrieval import StructureRetrieval, beam_of
@@ -82,6 +82,16 @@ class StructureFit(StructureRetrieval):
             truth = seen_items(truth)
         users = encode_rows(model, X, self.history_length, shards)
         return Probe(users, seen_items(X), truth, model.export_item_vectors(), counts > 0, self._n_threads())
+
+    def _drawn(self, users, met, network, item_paths, probe, rng, title):
+        """The items to be told of the events: those met, of a share of them others that the softmax draws."""
+        from drlearn.structure.distillation import distilled_items
+
+        with progress_bar(round(self.distillation * len(met)), title, self.verbose) as bar:
+            return distilled_items(
+                users, met, network, item_paths, share=self.distillation, item_vectors=probe.item_vectors,
+                allowed=probe.allowed, rng=rng, n_threads=probe.n_threads, progress=bar.update,
+            )  # fmt: skip
 
     def _measured(self, probe, done, history, space, counts, alpha):
         """Closing measurements, as fitted attributes, and whether they were interrupted.

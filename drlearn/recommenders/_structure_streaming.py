@@ -37,8 +37,9 @@ class StructureStreaming(StructureFit):
             if rows.targets.any():
                 targets = PathTargets.of(item_paths, space, "cpu")
                 losses = self._train_on(rows, model, structure, targets, counts, seed, shards)
-                self._follow(rows, model, structure, item_paths, targets, counts, seed, shards)
             probe = self._probe(X, None, model, counts, seed, shards)
+            if rows.targets.any():
+                self._follow(rows, model, structure, item_paths, targets, probe, seed, shards)
         index, network = build_path_index(item_paths), structure.export()
         row = _diagnostics.structure_row(probe, network, item_paths, index, space, counts)
         history.record(
@@ -52,20 +53,16 @@ class StructureStreaming(StructureFit):
             "beam_curve_": _diagnostics.beam_curve(probe, network, item_paths, index, space),
         }  # fmt: skip
 
-    def _follow(self, rows, model, structure, item_paths, targets, counts, seed, shards):
+    def _follow(self, rows, model, structure, item_paths, targets, probe, seed, shards):
         """A few epochs of the structure alone: it learns to find what the softmax now ranks first."""
-        from drlearn.structure.distillation import distilled_items
         from drlearn.structure.encoding import encode_pairs
         from drlearn.structure.training import StructureTrainer
 
         users, met = encode_pairs(model, rows.X, rows.targets, self.history_length, shards)
         if len(met) == 0:  # nothing followed a history
             return
-        items = distilled_items(
-            users, met, structure.export(), item_paths, share=self.distillation,
-            item_vectors=model.export_item_vectors(), allowed=counts > 0, rng=stream(seed, 7),
-            n_threads=self._n_threads(),
-        )  # fmt: skip
+        drawing = stream(seed, 7), "update, draws"
+        items = self._drawn(users, met, structure.export(), item_paths, probe, *drawing)
         trainer = StructureTrainer(
             structure, users, batch_size=self._batch_size(rows.X), seed=seed, shards=shards
         )

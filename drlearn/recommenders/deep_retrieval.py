@@ -279,7 +279,8 @@ class DeepRetrievalRecommender(StructureStreaming):
             for iteration in range(len(history), self.max_iter + 1):
                 if iteration > 0:
                     started = time.perf_counter()
-                    items = self._drawn(users, met, done, probe, seed, iteration)
+                    drawing = stream(seed, 7, iteration), f"round {iteration}, draws"
+                    items = self._drawn(users, met, done.network, done.item_paths, probe, *drawing)
                     path_scores, item_paths = self._maximize(
                         users, items, done, space, alpha, seed, iteration
                     )
@@ -354,18 +355,6 @@ class DeepRetrievalRecommender(StructureStreaming):
             facts = {"epoch": epoch + 1, "step": trainer.step, "losses": losses}
             checkpoint.keep(facts, parts, {"item_paths": item_paths})
         return model, structure, item_paths
-
-    def _drawn(self, users, met, done, probe, seed, iteration):
-        """The items to be told of the events: those met, of a share of them others that the softmax draws."""
-        from drlearn.structure.distillation import distilled_items
-
-        n_draws, rng = round(self.distillation * len(met)), stream(seed, 7, iteration)
-        with progress_bar(n_draws, f"round {iteration}, draws", self.verbose) as bar:
-            return distilled_items(
-                users, met, done.network, done.item_paths, share=self.distillation,
-                item_vectors=probe.item_vectors, allowed=probe.allowed, rng=rng,
-                n_threads=probe.n_threads, progress=bar.update,
-            )  # fmt: skip
 
     def _maximize(self, users, items, done, space, alpha, seed, iteration):
         """M-step: score the paths of every item by its events' beams, then assign (section 3)."""

@@ -151,13 +151,14 @@ class SoftmaxBase(ClassNamePrefixFeaturesOutMixin, TransformerMixin, SimilarItem
                 "(1 feature(s) is not enough). Pass more items, or repeats=True."
             )
 
-    def _serve(self, X, k, exclude_seen, allow, deny, **options):
-        if isinstance(exclude_seen, (bool, np.bool_)) and not exclude_seen and not self.repeats:
+    def _seen(self, exclude_seen, histories):
+        seen = super()._seen(exclude_seen, histories)
+        if seen is None and not self.repeats:
             warn_caller(
                 "exclude_seen=False after a fit with repeats=False: the softmax never learned how seen items "
                 "compare with new ones; fit with repeats=True to recommend both."
             )
-        return super()._serve(X, k, exclude_seen, allow, deny, **options)
+        return seen
 
     def _derived(self, state):
         from drlearn.structure.model import export_encoder
