@@ -63,7 +63,7 @@ def table(results):
     cases = sorted({(t["users"], t["threads"]) for r in results for row in r["rows"] for t in row["times"]})
     heads = [f"{users:,} user{'s' * (users > 1)}, {n} thread{'s' * (n > 1)}, us" for users, n in cases]
     heads = [
-        "items",
+        "catalogue",
         "method",
         "setting",
         *heads,
@@ -73,27 +73,33 @@ def table(results):
         "recall",
         "candidates",
     ]
-    lines = [f"| {' | '.join(heads)} |", "|--:|---|---|" + "--:|" * (len(heads) - 3)]
+    lines = [f"| {' | '.join(heads)} |", "|---|---|---|" + "--:|" * (len(heads) - 3)]
     for result in results:
-        items = f"{result['recipe']['items']:,}"
+        name = name_of(result)
         for row in result["rows"]:
             times = [f"{number(micros(row, *c))} / {number(micros(row, *c, 'p99'))}" for c in cases]
             size = number(round(row["build_seconds"], 1)), number(row["bytes"] / 1e6)
             found = share(row["share"]), share(row["recall"]), number(row["candidates"])
-            lines.append(f"| {' | '.join([items, row['method'], label(row), *times, *size, *found])} |")
+            lines.append(f"| {' | '.join([name, row['method'], label(row), *times, *size, *found])} |")
         for method, reason in result["left_out"].items():
-            lines.append(f"| {items} | {method} | left out: {reason} |" + " |" * (len(heads) - 3))
+            lines.append(f"| {name} | {method} | left out: {reason} |" + " |" * (len(heads) - 3))
     return "\n".join([*map(facts_of, results), "", *lines, "", NOTES])
+
+
+def name_of(result):
+    """A catalogue in words: its data set, or its number of items where they are generated."""
+    return result["recipe"].get("data") or f"{result['items']:,} items"
 
 
 def facts_of(result):
     """What was measured on what, in a line."""
     recipe, (width, depth) = result["recipe"], result["space"]
     versions = ", ".join(f"{name} {value or 'missing'}" for name, value in result["versions"].items())
+    data = "data" not in recipe and f"generated: {recipe['users']:,} users, {recipe['events']} mean events"
     return (
-        f"- {recipe['items']:,} items, {result['searched']:,} of them with events: {result['date']}, "
-        f"{result['machine']}; {versions}; k={result['k']}, {recipe['held_out']:,} held-out users; generated "
-        f"data: {recipe['users']:,} users, {recipe['events']} mean events, seed {recipe['seed']}; "
+        f"- {name_of(result)}, {result['searched']:,} items with events: {result['date']}, "
+        f"{result['machine']}; {versions}; k={result['k']}, {result['held_out']:,} held-out users; "
+        f"{data or recipe['data']}, seed {recipe['seed']}; "
         f"K={width}, D={depth}, parameters {recipe['parameters']}."
     )
 
@@ -108,7 +114,7 @@ def ratios(results, goal):
         for row in rows:
             if row["method"] == "dr":
                 lines.append(
-                    f"- {result['recipe']['items']:,} items, B={row['setting']}, K={result['space'][0]}: "
+                    f"- {name_of(result)}, B={row['setting']}, K={result['space'][0]}: "
                     f"{number(micros(row))} us; {against(row, 'flat scan', scans)}; "
                     f"{at_equal_recall(row, graphs)}."
                 )
@@ -139,11 +145,11 @@ def at_equal_candidates(results, goal):
     chosen = {}
     for result in results:
         rows = [row for row in result["rows"] if row["method"] == "dr"]
-        if rows:
+        if rows and "data" not in result["recipe"]:
             nearest = min(rows, key=lambda row: abs(row["candidates"] - goal))
-            chosen[result["recipe"]["items"]] = nearest
+            chosen[result["items"]] = nearest
     if not chosen:
-        return ["Deep Retrieval was left out."]
+        return ["Of generated catalogues, none was searched by Deep Retrieval."]
     base = REFERENCE if REFERENCE in chosen else min(chosen)
     lines = [f"Deep Retrieval at about {goal:,} candidates:", ""]
     for items, row in chosen.items():
@@ -180,9 +186,7 @@ def figure(results, path):
                 ax.plot(
                     x, y, marker=marker, ls=style, ms=5, color=colour, label=FIGURE_LABELS.get(method, method)
                 )
-        ax.set(
-            xscale="log", xlabel="one user's time, us (median)", title=f"{result['recipe']['items']:,} items"
-        )
+        ax.set(xscale="log", xlabel="one user's time, us (median)", title=name_of(result))
         ax.grid(alpha=0.3)
     axes[0, 0].set_ylabel(f"recall at {results[0]['k']} of held-out items")
     handles = {h.get_label(): h for ax in axes[0] for h in ax.get_lines()}

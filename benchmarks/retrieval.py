@@ -1,12 +1,13 @@
 r"""Time, memory and recall of retrieval: Deep Retrieval beside scans and indices of the same vectors.
 
-For each size of catalogue an estimator is fitted to interactions from a planted tree and kept in the
-folder of `--output`, where a later run finds it again. Every method then searches the estimator's own
-item vectors with its own user vectors, those of held-out users: the first half of a row is history, the
-second half truth. Methods take turns in one process. What could not be built is named in the table.
-Needs the `bench` extra.
+For each data set, and each size of a catalogue with interactions from a planted tree, an estimator is
+fitted and kept in the folder of `--output`, where a later run finds it again. Every method then searches
+the estimator's own item vectors with its own user vectors, those of held-out users: the first half of a
+row is history, the second half truth. Methods take turns in one process. What could not be built is named
+in the table. Needs the `bench` extra.
 
     python benchmarks/retrieval.py --items 10000 100000
+    python benchmarks/retrieval.py --data amazon-beauty diginetica --k 100 --set width=24 n_hidden=256
     python benchmarks/retrieval.py --items 1480000 --fit          # fit only; a later run measures
     python benchmarks/retrieval.py --items 10000000 --users 1000000 --events 20 \
         --set width=100 n_epochs=2 n_candidate_paths=30 --skip hnswlib faiss-hnsw
@@ -28,7 +29,7 @@ from pathlib import Path
 import joblib
 import numpy as np
 from _methods import METHODS, NumpyScan, Problem, threads
-from _protocol import machine
+from _protocol import DATA, hold_out, machine
 from _report import figure, ratios, table
 
 from drlearn import DeepRetrievalRecommender, __version__
@@ -51,8 +52,11 @@ LIBRARIES = ("numpy", "numba", "torch", "faiss-cpu", "hnswlib", "implicit")
 HELD_OUT, BATCH_LAPS, WARM_LAPS = 2000, 20, 20
 
 
-def recipe(items, arguments):
-    """Return all that a fit depends on."""
+def recipe(catalogue, arguments):
+    """Return all that a fit depends on: a data set by its name, or a number of items to generate."""
+    if catalogue in DATA:
+        return {"data": catalogue, "seed": arguments.seed, "parameters": arguments.set}
+    items = catalogue
     users, events, parameters = CATALOGUES.get(items, (arguments.users, arguments.events, {}))
     return {
         "items": items,
@@ -65,33 +69,40 @@ def recipe(items, arguments):
 
 
 def fitted(recipe, path):
-    """Fit, or read what the same recipe gave before; return estimator, held-out users and seconds."""
+    """Fit, or read what the same recipe gave before; return estimator, held-out users' halves and seconds."""
     if path.exists():
         with path.open("rb") as file:
             stored = pickle.load(file)
         if stored["recipe"] == recipe:
             return stored
         print(f"{path} is of {stored['recipe']}: fitting anew and replacing it", flush=True)
-    X = make_interactions(
-        recipe["users"], recipe["items"], n_events=recipe["events"], random_state=recipe["seed"]
-    )
-    train, _, test = holdout_users(X, n_validation=0, n_test=recipe["held_out"], random_state=recipe["seed"])
+    train, *held_out = interactions_of(recipe)
     est = DeepRetrievalRecommender(random_state=recipe["seed"], **recipe["parameters"])
     started = time.perf_counter()
     est.fit(train)
     seconds = time.perf_counter() - started
     # Of training alone, and by far the largest of its arrays.
     est.path_scores_ = ScoreTable(*(array[:, :1].copy() for array in est.path_scores_))
-    stored = {"recipe": recipe, "estimator": est, "test": test, "seconds": seconds}
+    stored = {"recipe": recipe, "estimator": est, "held_out": held_out, "seconds": seconds}
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("wb") as file:
         pickle.dump(stored, file)
     return stored
 
 
+def interactions_of(recipe):
+    """Return what to train on, and of the held-out users what is shown and what is to be found."""
+    seed = recipe["seed"]
+    if "data" in recipe:
+        return hold_out(recipe["data"], seed)
+    X = make_interactions(recipe["users"], recipe["items"], n_events=recipe["events"], random_state=seed)
+    train, _, test = holdout_users(X, n_validation=0, n_test=recipe["held_out"], random_state=seed)
+    return train, *test.split(0.5)
+
+
 def problem_of(stored, n_users, k):
     """Return what the methods are given."""
-    est, (history, truth) = stored["estimator"], stored["test"][:n_users].split(0.5)
+    est, (history, truth) = stored["estimator"], (half[:n_users] for half in stored["held_out"])
     known = np.flatnonzero(est.item_counts_ > 0)
     items = np.ascontiguousarray(est.item_vectors_[known])
     return Problem(est, stored["seconds"], history, truth, est.transform(history), known, items, k)
@@ -216,7 +227,9 @@ def run(stored, arguments):
         "machine": machine(),
         "versions": {"drlearn": __version__, **{name: version_of(name) for name in LIBRARIES}},
         "recipe": stored["recipe"],
+        "items": est.n_items_,
         "searched": len(problem.known),
+        "held_out": len(problem.users),
         "space": [est.path_space_.width, est.path_space_.depth],
         "k": arguments.k,
         "repetitions": arguments.repetitions,
@@ -246,7 +259,8 @@ def parse():
     def add(name, default, help, type=int, **options):
         parser.add_argument(name, default=default, type=type, help=help, **options)
 
-    add("--items", list(CATALOGUES), "sizes of catalogue", nargs="+")
+    add("--items", None, f"sizes of catalogue; without --data {', '.join(map(str, CATALOGUES))}", nargs="+")
+    add("--data", [], "data sets", type=str, nargs="+", choices=list(DATA))
     add("--users", None, "users to generate; by default as CATALOGUES says")
     add("--events", None, "mean events a user", type=float)
     add("--set", [], "parameters of the estimator", type=pair, nargs="*", metavar="NAME=VALUE")
@@ -266,6 +280,8 @@ def parse():
     parser.add_argument("--report", action="store_true", help="report what was measured before")
     arguments = parser.parse_args()
     arguments.set = dict(arguments.set)
+    if arguments.items is None:
+        arguments.items = [] if arguments.data else list(CATALOGUES)
     for items in set(arguments.items) - set(CATALOGUES):
         if not ((arguments.users and arguments.events) or arguments.report):
             parser.error(f"{items} items: say how many --users and --events")
@@ -276,11 +292,11 @@ def parse():
 
 def main():
     arguments, results = parse(), []
-    for items in sorted(arguments.items):
-        start = arguments.output.with_name(f"{arguments.output.name}-{items}")
+    for catalogue in (*arguments.data, *sorted(arguments.items)):
+        start = arguments.output.with_name(f"{arguments.output.name}-{catalogue}")
         if not arguments.report:
-            stored = fitted(recipe(items, arguments), start.with_suffix(".pkl"))
-            print(f"{items} items: fitted in {stored['seconds']:.0f} s", flush=True)
+            stored = fitted(recipe(catalogue, arguments), start.with_suffix(".pkl"))
+            print(f"{catalogue}: fitted in {stored['seconds']:.0f} s", flush=True)
             if not arguments.fit:
                 result = run(stored, arguments)
                 start.with_suffix(".json").write_text(json.dumps(result, indent=1))

@@ -170,7 +170,7 @@ def test_a_stored_fit_is_read_and_not_made_again(bench, tmp_path):
     recipe["parameters"] = {"n_epochs": 1, "max_iter": 1, "n_structure_epochs": 1}
     made, read = (retrieval.fitted(recipe, path) for _ in range(2))
     assert read["seconds"] == made["seconds"]
-    lists = [stored["estimator"].recommend(made["test"].split(0.5)[0]) for stored in (made, read)]
+    lists = [stored["estimator"].recommend(stored["held_out"][0]) for stored in (made, read)]
     np.testing.assert_array_equal(*lists)
 
 
