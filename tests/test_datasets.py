@@ -242,8 +242,27 @@ def test_columns_in_another_order_are_not_read_by_place(home):
     files = csv_files()
     files["ratings.csv"] = files["ratings.csv"].replace(b"userId,movieId", b"movieId,userId")
     write(home / "ml-20m", files)
-    with pytest.raises(ValueError, match=r"begins with 'movieId,userId,rating,timestamp'.*from_frame"):
+    with pytest.raises(OSError, match=r"begins with 'movieId,userId,rating,timestamp'.*from_frame"):
         local("20m", home)
+
+
+@pytest.mark.parametrize("damage", ["no zip", "cut zip", "letters", "cut line", "no genres", "empty"])
+def test_a_damaged_file_is_named_and_what_to_do(home, damage):
+    write_zip(home / "ml-1m.zip", "ml-1m", dat_files("latin-1"))
+    whole, files = (home / "ml-1m.zip").read_bytes(), dat_files("latin-1")
+    if damage == "no zip":
+        (home / "ml-1m.zip").write_bytes(b"404 not found")
+    elif damage == "cut zip":
+        (home / "ml-1m.zip").write_bytes(whole[: len(whole) // 2])
+    else:
+        name = "movies.dat" if damage == "no genres" else "ratings.dat"
+        files[name] = {
+            "letters": files[name].replace(b"::", b"::x", 1), "cut line": files[name] + b"7::",
+            "no genres": b"1::Toy Story (1995)\n", "empty": b"",
+        }[damage]  # fmt: skip
+        write_zip(home / "ml-1m.zip", "ml-1m", files)
+    with pytest.raises(OSError, match=r"ml-1m\.zip is damaged or not .*fetch it again"):
+        local("1m", home)
 
 
 def test_unknown_name():

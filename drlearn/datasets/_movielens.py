@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import csv
+import zipfile
+import zlib
+from itertools import chain
 from numbers import Real
 from pathlib import Path
 from typing import NamedTuple
@@ -31,6 +34,9 @@ CITATION = (
     "F. Maxwell Harper and Joseph A. Konstan. 2015. The MovieLens Datasets: History and Context. "
     "ACM Transactions on Interactive Intelligent Systems 5, 4, Article 19. https://doi.org/10.1145/2827872"
 )
+
+
+_DAMAGE = (ValueError, LookupError, EOFError, StopIteration, zipfile.BadZipFile, zlib.error)
 
 
 class _Release(NamedTuple):
@@ -112,7 +118,7 @@ def fetch_movielens(
     ValueError
         If the name is unknown, a filter is no number of its kind, or both leave no event.
     OSError
-        If the set is not found and may not or cannot be downloaded, or arrives damaged.
+        If the set is not found and may not or cannot be downloaded, or is damaged.
     ImportError
         If only a parquet copy is found and pyarrow is not installed.
 
@@ -159,7 +165,18 @@ def fetch_movielens(
 
 
 def _read(source: Path):
-    """Choose the reader by what the source holds; return (users, items, times, ratings) and the films."""
+    """Return (users, items, times, ratings) and the films, or say that the source is damaged."""
+    try:
+        return _read_whole(source)
+    except _DAMAGE as error:
+        raise OSError(
+            f"{source} is damaged or not MovieLens' original ({type(error).__name__}: {error}). Remove it "
+            "and fetch it again; read other files into a dataframe, and that with Interactions.from_frame."
+        ) from error
+
+
+def _read_whole(source: Path):
+    """Choose the reader by what the source holds."""
     if source.suffix == ".parquet":
         return _read_parquet(source)
     if has_member(source, "u.data"):
@@ -229,9 +246,7 @@ def _read_csv(source: Path):
         header = next(lines, "").strip()
         if header != "userId,movieId,rating,timestamp":
             raise ValueError(
-                f"ratings.csv in {source} begins with {header!r} instead of MovieLens' own header, "
-                "'userId,movieId,rating,timestamp': read other files into a dataframe, and that with "
-                "Interactions.from_frame."
+                f"ratings.csv begins with {header!r} instead of 'userId,movieId,rating,timestamp'"
             )
         events = _events(lines, ",")
     with open_member(source, "movies.csv") as lines:
@@ -257,8 +272,12 @@ def _read_parquet(source: Path):
 
 def _events(lines, delimiter: str):
     """Parse user, item, rating, time."""
+    lines = iter(lines)
+    first = next(lines, None)
+    if first is None:
+        raise ValueError("it holds no rating")
     kind = [("user", np.int64), ("item", np.int64), ("rating", np.float32), ("time", np.int64)]
-    table = np.loadtxt(lines, dtype=kind, delimiter=delimiter, comments=None, ndmin=1)
+    table = np.loadtxt(chain([first], lines), dtype=kind, delimiter=delimiter, comments=None, ndmin=1)
     return table["user"], table["item"], table["time"], table["rating"]
 
 
