@@ -39,13 +39,14 @@ from drlearn.model_selection import holdout_users
 from drlearn.structure.scores import ScoreTable
 
 # By items: users, mean events a user, parameters of the estimator.
+FULL_PATHS = {"n_hidden": 256, "distillation": 0}
 CATALOGUES = {
-    10_000: (5_000, 20, {"width": 100}),
-    100_000: (30_000, 25, {"width": 100, "n_epochs": 6, "max_iter": 1}),
+    10_000: (5_000, 20, {"width": 24, **FULL_PATHS}),
+    100_000: (30_000, 25, {"width": 32, **FULL_PATHS, "n_epochs": 6, "max_iter": 1}),
     1_480_000: (
         297_000,
         29.5,
-        {"width": 100, "n_candidate_paths": 100, "n_epochs": 4, "max_iter": 1, "n_structure_epochs": 3},
+        {"width": 40, **FULL_PATHS, "n_candidate_paths": 100, "n_epochs": 4, "max_iter": 1},
     ),
 }
 LIBRARIES = ("numpy", "numba", "torch", "faiss-cpu", "hnswlib", "implicit")

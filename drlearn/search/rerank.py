@@ -13,10 +13,11 @@ import numpy as np
 from drlearn._hashing import EMPTY, find_slot, table_size
 from drlearn._runtime import even_bounds, fast_jit, jit, run_blocks
 from drlearn.search.beam import beam_scratch, beam_search, user_parts
+from drlearn.search.prefetch import prefetch_row
 from drlearn.search.selection import select_top
 from drlearn.structure.paths import NO_PATH
 
-_BLOCK = 256
+_BLOCK, _AHEAD = 256, 8
 _TINY = np.float32(1.1754944e-38)  # a path less probable than that still has a finite log
 
 
@@ -139,6 +140,8 @@ def drop_barred(items, mass, n, allowed, seen):
 def score_items(x, items, mass, n, vectors, path_weight, scores):
     """Score candidates: the softmax logit plus `path_weight` times log of the paths' probability."""
     for i in range(n):
+        if i + _AHEAD < n:
+            prefetch_row(vectors, np.intp(items[i + _AHEAD]))
         row = vectors[items[i]]
         total = np.float32(0.0)
         for d in range(x.shape[0]):
