@@ -187,6 +187,7 @@ def figure(results, path):
                     x, y, marker=marker, ls=style, ms=5, color=colour, label=FIGURE_LABELS.get(method, method)
                 )
         ax.set(xscale="log", xlabel="one user's time, us (median)", title=name_of(result))
+        ax.xaxis.set_minor_formatter("")  # the labels of less than a decade overlap
         ax.grid(alpha=0.3)
     axes[0, 0].set_ylabel(f"recall at {results[0]['k']} of held-out items")
     handles = {h.get_label(): h for ax in axes[0] for h in ax.get_lines()}
