@@ -50,6 +50,7 @@ ROOMS = [  # a module may import those above it
     "structure.scores",
     "structure.assignment",
     "structure.initialization",
+    "search.prefetch",
     "search.rerank",
     "structure.distillation",
     "_hits",
