@@ -95,11 +95,13 @@ def facts_of(result):
     """What was measured on what, in a line."""
     recipe, (width, depth) = result["recipe"], result["space"]
     versions = ", ".join(f"{name} {value or 'missing'}" for name, value in result["versions"].items())
-    data = "data" not in recipe and f"generated: {recipe['users']:,} users, {recipe['events']} mean events"
+    made = ""
+    if "data" not in recipe:
+        made = f"generated: {recipe['users']:,} users, {recipe['events']} mean events; "
     return (
         f"- {name_of(result)}, {result['searched']:,} items with events: {result['date']}, "
         f"{result['machine']}; {versions}; k={result['k']}, {result['held_out']:,} held-out users; "
-        f"{data or recipe['data']}, seed {recipe['seed']}; "
+        f"{made}seed {recipe['seed']}; "
         f"K={width}, D={depth}, parameters {recipe['parameters']}."
     )
 

@@ -38,8 +38,8 @@ from drlearn.metrics import recall_at_k
 from drlearn.model_selection import holdout_users
 from drlearn.structure.scores import ScoreTable
 
-# By items: users, mean events a user, parameters of the estimator.
 FULL_PATHS = {"n_hidden": 256, "distillation": 0}
+# By items: users, mean events a user, parameters of the estimator.
 CATALOGUES = {
     10_000: (5_000, 20, {"width": 24, **FULL_PATHS}),
     100_000: (30_000, 25, {"width": 32, **FULL_PATHS, "n_epochs": 6, "max_iter": 1}),
@@ -57,10 +57,9 @@ def recipe(catalogue, arguments):
     """Return all that a fit depends on: a data set by its name, or a number of items to generate."""
     if catalogue in DATA:
         return {"data": catalogue, "seed": arguments.seed, "parameters": arguments.set}
-    items = catalogue
-    users, events, parameters = CATALOGUES.get(items, (arguments.users, arguments.events, {}))
+    users, events, parameters = CATALOGUES.get(catalogue, (arguments.users, arguments.events, {}))
     return {
-        "items": items,
+        "items": catalogue,
         "users": arguments.users or users,
         "held_out": HELD_OUT,
         "events": arguments.events or events,

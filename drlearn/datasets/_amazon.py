@@ -98,7 +98,7 @@ def _read(source: Path, min_user_events: int):
     user_codes, item_codes, ratings, times = array("i"), array("i"), array("f"), array("q")
     users: dict[str, int] = {}
     items: dict[str, int] = {}
-    with open(source, encoding="ascii", errors="backslashreplace") as lines:
+    with open(source, encoding="ascii") as lines:
         for number, line in enumerate(lines, 1):
             try:
                 user, item, rating, time = line.split(",")

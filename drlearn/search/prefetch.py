@@ -7,7 +7,7 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from drlearn._runtime import fast_jit
+from drlearn._runtime import jit
 
 _LINE = 64  # bytes of a cache line; where lines are longer some are asked for twice
 
@@ -29,13 +29,13 @@ def _prefetch(typing_context, table, offset):
     return types.void(table, types.intp), generate
 
 
-@fast_jit
+@jit
 def prefetch_row(table, row):
     """Ask for a row of a C-contiguous (n, dim) array, which changes nothing but how soon it can be read."""
     dim = table.shape[1]
     for offset in range(row * dim, row * dim + dim, _LINE // table.itemsize):
         _prefetch(table, offset)
-    _prefetch(table, row * dim + dim - 1)
+    _prefetch(table, row * dim + dim - 1)  # a row that begins within a line ends in one more
 
 
 if numba.config.DISABLE_JIT:

@@ -141,7 +141,7 @@ def score_items(x, items, mass, n, vectors, path_weight, scores):
     """Score candidates: the softmax logit plus `path_weight` times log of the paths' probability."""
     for i in range(n):
         if i + _AHEAD < n:
-            prefetch_row(vectors, np.intp(items[i + _AHEAD]))
+            prefetch_row(vectors, items[i + _AHEAD])
         row = vectors[items[i]]
         total = np.float32(0.0)
         for d in range(x.shape[0]):
