@@ -28,7 +28,7 @@ from drlearn.datasets import make_interactions
 from drlearn.metrics import recall_at_k
 from drlearn.model_selection import holdout_users
 from drlearn.recommenders import _diagnostics
-from drlearn.recommenders._lists import seen_items
+from drlearn.recommenders._lists import items_of
 from drlearn.structure import assignment, distillation, encoding, initialization, scores, training
 
 STAGES = (
@@ -110,7 +110,7 @@ def memory(est, train, vectors):
 def compare(est, test):
     """Return rows of recall, candidates and time: DR at several beams beside its brute force."""
     history, truth = test[:N_COMPARED].split(0.5)
-    seen, allowed, decode = seen_items(history), est._recommendable, est._fit_X.item_vocabulary.decode
+    seen, allowed, decode = items_of(history), est._recommendable, est._fit_X.item_vocabulary.decode
     rows = []
 
     def add(method, recommend, candidates):
@@ -121,7 +121,7 @@ def compare(est, test):
         candidates = candidates or float(found[1][:, 0].mean())
         rows.append({"method": method, "recall": recall, "candidates": candidates, "ms_a_user": millis})
 
-    est._retrieve(est._encode(history[:1]), 1, K, allowed, seen_items(history[:1]))  # compiles
+    est._retrieve(est._encode(history[:1]), 1, K, allowed, items_of(history[:1]))  # compiles
     for beam in BEAMS:
         add(f"DR, beam {beam}", lambda b=beam: est._retrieve(est._encode(history), b, K, allowed, seen), None)
     scan = est.brute_force()

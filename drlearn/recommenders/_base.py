@@ -15,7 +15,7 @@ from drlearn._runtime import effective_n_threads
 from drlearn.interactions import Interactions
 from drlearn.metrics import f1_at_k
 from drlearn.recommenders._inputs import check_number, is_labels
-from drlearn.recommenders._lists import seen_items, take_rows
+from drlearn.recommenders._lists import items_of, take_rows
 from drlearn.recommenders._persistence import Persistent
 from drlearn.recommenders._reading import Reading
 from drlearn.recommenders._streaming import Streaming
@@ -278,8 +278,8 @@ class BaseRecommender(Reading, Persistent, Streaming, LearnedHTML, BaseEstimator
         return self._fit_X.item_vocabulary.decode(top), scores, paths
 
     def _serve_chunk(self, X, seen, k, allowed, options):
-        seen = seen_items(seen, len(X))
-        if X.lengths.all() and len(X):
+        seen = items_of(seen, len(X))
+        if np.count_nonzero(X.lengths) == len(X) > 0:
             return self._rank(X, k, allowed, seen, **options)
         top, scores, paths = self._rank_popular(X, k, allowed, seen, **options)
         rows = np.flatnonzero(X.lengths)

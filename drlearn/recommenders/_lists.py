@@ -7,14 +7,19 @@ import numpy as np
 from drlearn._rows import offsets, runs
 
 
-def seen_items(X, n_rows=0):
-    """Return (indptr, items) of each row's distinct items, ascending; `n_rows` empty rows where X is None."""
+def items_of(X, n_rows=0):
+    """Return (indptr, items) of the rows of Interactions; of `n_rows` empty rows where X is None."""
     if X is None:
         return np.zeros(n_rows + 1, np.int64), np.zeros(0, np.int32)
-    # Late, for the kernel's sake: numba loads when something is ranked.
+    return X.indptr.copy(), X.items.copy()  # numba would compile kernels once more for read-only arrays
+
+
+def distinct(lists):
+    """Return (indptr, items) of each row's distinct items, ascending."""
+    # Late, for the kernel's sake: it loads when something is ranked.
     from drlearn.search.rerank import distinct_items
 
-    return distinct_items(X.indptr, X.items)
+    return distinct_items(*lists)
 
 
 def take_rows(lists, rows):

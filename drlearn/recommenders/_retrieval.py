@@ -9,8 +9,10 @@ import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
 from drlearn.recommenders._inputs import check_number
-from drlearn.recommenders._lists import one_a_row, seen_items, take_rows
+from drlearn.recommenders._lists import distinct, items_of, one_a_row, take_rows
 from drlearn.recommenders.softmax import SoftmaxBase, SoftmaxRecommender
+from drlearn.search.answers import answer
+from drlearn.search.rerank import Catalogue, retrieve
 from drlearn.structure.paths import CODE_DTYPE, NO_PATH, REAL_DTYPE, PathSpace, build_path_index
 
 _CANDIDATES_A_RESULT = 8
@@ -185,8 +187,8 @@ class StructureRetrieval(SoftmaxBase):
         check_is_fitted(self)
         now = self._now()
         X, k = now._histories(X), check_number(k, "k", Integral, 1)
-        beam_size, seen = now._beam(beam_size, k), seen_items(None, len(X))
-        found = now._retrieve(now._encode(X), beam_size, 1, now._recommendable, seen)[2][:, 0]
+        beam_size, seen = now._beam(beam_size, k), items_of(None, len(X))
+        found = now._answer(X, beam_size, 1, now._recommendable, seen)[3][:, 0]
         return np.where(X.lengths > 0, found, 0)
 
     def brute_force(self) -> SoftmaxRecommender:
@@ -230,20 +232,28 @@ class StructureRetrieval(SoftmaxBase):
         beam_size = self.beam_size if beam_size is None else beam_size
         return beam_of(beam_size, k, self.beam_curve_, self.path_space_)
 
-    def _retrieve(self, users, beam_size, k, allowed, seen):
-        from drlearn.search.rerank import Catalogue, retrieve
-
+    def _catalogue(self, allowed):
         weight = check_number(self.path_weight, "path_weight", Real, 0, auto=True)
         weight = float(self.path_weight_ if weight == "auto" else weight)
-        catalogue = Catalogue(self.item_vectors_, self.item_paths_, allowed, weight)
-        return retrieve(
-            users, self.structure_, beam_size, self.path_index_, catalogue, seen, k, self._n_threads()
-        )
+        return Catalogue(self.item_vectors_, self.item_paths_, allowed, weight)
+
+    def _retrieve(self, users, beam_size, k, allowed, seen):
+        """Items of user vectors, their scores, and numbers of candidates."""
+        how = self.structure_, beam_size, self.path_index_, self._catalogue(allowed), seen, k
+        return retrieve(users, *how, self._n_threads())
+
+    def _answer(self, X, beam_size, k, allowed, seen):
+        """User vectors of histories, and what `_retrieve` returns for them."""
+        if self.encoder_ is None:  # a caller's own
+            users = self._encode(X)
+            return users, *self._retrieve(users, beam_size, k, allowed, seen)
+        how = self.structure_, beam_size, self.path_index_, self._catalogue(allowed), seen, k
+        return answer(X.indptr, X.items, self.history_length, self.encoder_, *how, self._n_threads())
 
     def _rank(self, X, k, allowed, seen, beam_size=None, return_paths=False):
-        users, beam_size = self._encode(X), self._beam(beam_size, k)
-        top, scores, found = self._retrieve(users, beam_size, k, allowed, seen)
-        if found[:, 1].min() < k:
+        beam_size = self._beam(beam_size, k)
+        users, top, scores, found = self._answer(X, beam_size, k, allowed, seen)
+        if np.count_nonzero(found[:, 1] < k):
             beam_size = self._widen(users, beam_size, k, allowed, seen, top, scores, found)
         return top, scores, self._paths_of(users, beam_size, top) if return_paths else None
 
@@ -269,7 +279,7 @@ class StructureRetrieval(SoftmaxBase):
     def _rank_similar(self, codes, k, allowed):
         """Rank by cosine what is on an item's own paths and on those its vector, taken as a user's, finds."""
         from drlearn.search.beam import search_paths
-        from drlearn.search.rerank import Catalogue, rank_on_paths
+        from drlearn.search.rerank import rank_on_paths
 
         unit, itself = self._unit_item_vectors(), one_a_row(codes)
         users = (unit[codes] * unit.shape[1] ** 0.5).astype(np.float32)
@@ -313,6 +323,6 @@ def beam_of(beam_size, k, curve, space):
 
 def _available(allowed, seen):
     """Number of items that each row may get."""
-    indptr, items = seen
+    indptr, items = distinct(seen)
     barred = np.concatenate([[0], np.cumsum(allowed[items])])
     return np.count_nonzero(allowed) - np.diff(barred[indptr])

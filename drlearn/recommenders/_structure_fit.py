@@ -9,7 +9,7 @@ import numpy as np
 
 from drlearn._history import progress_bar, warn_interrupted
 from drlearn._runtime import stream
-from drlearn.recommenders._lists import seen_items
+from drlearn.recommenders._lists import distinct, items_of
 from drlearn.recommenders._retrieval import StructureRetrieval, beam_of
 from drlearn.structure.paths import PathIndex, build_path_index
 
@@ -79,9 +79,10 @@ class StructureFit(StructureRetrieval):
             X = X[np.sort(stream(seed, 4).permutation(len(X))[:PROBE_USERS])]
         else:
             X, truth = validation.split(0.5)
-            truth = seen_items(truth)
+            truth = distinct(items_of(truth))
         users = encode_rows(model, X, self.history_length, shards)
-        return Probe(users, seen_items(X), truth, model.export_item_vectors(), counts > 0, self._n_threads())
+        vectors, seen = model.export_item_vectors(), distinct(items_of(X))
+        return Probe(users, seen, truth, vectors, counts > 0, self._n_threads())
 
     def _drawn(self, users, met, network, item_paths, probe, rng, title):
         """The items to be told of the events: those met, of a share of them others that the softmax draws."""

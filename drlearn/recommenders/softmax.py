@@ -25,7 +25,7 @@ from drlearn.recommenders._inputs import (
     warn_caller,
     warn_of_memory,
 )
-from drlearn.recommenders._lists import one_a_row, seen_items, take_rows
+from drlearn.recommenders._lists import distinct, items_of, one_a_row, take_rows
 from drlearn.recommenders._similar import SimilarItems
 
 _SCAN_CELLS = 2**25
@@ -145,7 +145,7 @@ class SoftmaxBase(ClassNamePrefixFeaturesOutMixin, TransformerMixin, SimilarItem
                 f"n_features={X.n_items}): there is no next item to learn from. Pass rows of two events "
                 f"or more (1 feature(s) or 1 sample is not enough)."
             )
-        if not self.repeats and not (np.diff(seen_items(X)[0]) > 1).any():
+        if not self.repeats and not (np.diff(distinct(items_of(X))[0]) > 1).any():
             raise ValueError(
                 "X has no user with two different items: with repeats=False there is nothing new to learn "
                 "(1 feature(s) is not enough). Pass more items, or repeats=True."

@@ -122,8 +122,8 @@ def collect_candidates(codes, n_codes, log_probs, index, items, mass):
 
 @jit
 def drop_barred(items, mass, n, allowed, seen):
-    """Keep the candidates that are allowed and not among the ascending `seen`; return their number."""
-    kept = 0
+    """Keep the candidates that are allowed and not among `seen`; return their number."""
+    kept, seen = 0, np.sort(seen)
     for i in range(n):
         item = items[i]
         if not allowed[item]:
@@ -184,7 +184,7 @@ def retrieve(X, structure, beam_size, index, catalogue, seen, k, n_threads=1):
     index : PathIndex
     catalogue : Catalogue
     seen : tuple of (indptr, items)
-        Per user the items to leave out, ascending.
+        Per user the items to leave out.
     k : int
     n_threads : int, default=1
 
@@ -242,11 +242,12 @@ def _top_rows(scores, allowed, seen_indptr, seen, top, top_scores):
     n_items = scores.shape[1]
     items, kept = np.empty(n_items, np.int32), np.empty(n_items, np.float32)
     for row in range(scores.shape[0]):
-        at, stop, n = seen_indptr[row], seen_indptr[row + 1], 0
+        mine, at, n = np.sort(seen[seen_indptr[row] : seen_indptr[row + 1]]), 0, 0
         for item in range(n_items):
-            while at < stop and seen[at] < item:
+            while at < mine.shape[0] and mine[at] < item:
                 at += 1
-            if allowed[item] and scores[row, item] > -np.inf and not (at < stop and seen[at] == item):
+            barred = at < mine.shape[0] and mine[at] == item
+            if allowed[item] and scores[row, item] > -np.inf and not barred:
                 items[n], kept[n] = item, scores[row, item]
                 n += 1
         k = select_top(kept, items, n, top_scores[row], top[row])
@@ -265,7 +266,7 @@ def top_of_scores(scores, allowed, seen, k):
 def _first_unseen_rows(order, seen_indptr, seen, top):
     """Write the first items of `order` that each row has not seen; cost grows with k, not with the items."""
     for row in range(top.shape[0]):
-        mine, n = seen[seen_indptr[row] : seen_indptr[row + 1]], 0
+        mine, n = np.sort(seen[seen_indptr[row] : seen_indptr[row + 1]]), 0
         for item in order:
             if n == top.shape[1]:
                 break
@@ -278,7 +279,7 @@ def _first_unseen_rows(order, seen_indptr, seen, top):
 
 
 def first_unseen(order, seen, k):
-    """Return the first k items of one order for all that each row's ascending seen items leave, then -1."""
+    """Return the first k items of one order for all that each row's seen items leave, then -1."""
     top = np.empty((len(seen[0]) - 1, k), np.int32)
     _first_unseen_rows(order, *seen, top)
     return top

@@ -103,7 +103,8 @@ def export_encoder(model):
         maps = encoder.mix.weight.T.reshape(3, dim, dim)
     mix = gates[:, None, None] * eye + maps  # (3, dim, dim)
     weight, bias, recurrent, candidate = split
-    arrays = (weight.transpose(1, 2), bias, recurrent.transpose(1, 2), candidate, mix, mix_bias)
+    weight, recurrent = (w.permute(2, 0, 1).reshape(dim, -1) for w in (weight, recurrent))  # gates in a row
+    arrays = (weight, bias.reshape(-1), recurrent, candidate, mix.reshape(-1, dim), mix_bias)
     copies = (np.ascontiguousarray(a.cpu().numpy()).copy() for a in arrays)
     return EncoderArrays(model.item_table.numpy(), gru is not None, *copies)
 

@@ -1,4 +1,4 @@
-"""Gated recurrent units on the processor: gradients of `drlearn.search.encoder.gru_forward`, for torch."""
+"""Gated recurrent units on the processor: states and their gradients, for torch."""
 
 from __future__ import annotations
 
@@ -6,10 +6,83 @@ import numpy as np
 import torch
 from torch import nn
 
+from drlearn._exponential import exponentials
 from drlearn._runtime import fast_jit
-from drlearn.search.encoder import gru_forward, rows_at_once
 
-_ONE = np.float32(1.0)
+_PRODUCT = 2**18  # multiplications of one matrix product: few enough that BLAS stays on the calling thread
+_ROWS = 64  # at most so many in one product
+_ZERO, _ONE, _TWO = np.float32(0.0), np.float32(1.0), np.float32(2.0)
+
+
+@fast_jit
+def rows_at_once(n_in, n_out):
+    """Rows whose products with a (n_in, n_out) matrix BLAS computes on the calling thread."""
+    return min(max(_PRODUCT // (n_in * n_out), 1), _ROWS)
+
+
+@fast_jit
+def gru_forward(inputs, active, weight, bias, hidden, gates, candidate):
+    """Run a gated recurrent unit over rows of which the longest come first.
+
+    The arrays are time-major, so that a step's rows are one run of memory.
+
+    Parameters
+    ----------
+    inputs : ndarray of shape (3, T, B, dim), float32
+        a_r, a_z (with the bias of U h inside) and a_n of every step and row.
+    active : ndarray of shape (T,), int64
+        Rows that have a step t: the first so many.
+    weight : ndarray of shape (3, dim, dim), float32
+        U of each gate, transposed.
+    bias : ndarray of shape (dim,), float32
+        c_n.
+    hidden : ndarray of shape (T + 1, B, dim), float32
+        Filled with the states; ``hidden[0]`` is the first.
+    gates : ndarray of shape (3, T, B, dim), float32
+        Filled with r, z and n; it may be `inputs`.
+    candidate : ndarray of shape (T, B, dim), float32
+        Filled with U_n h + c_n.
+    """
+    _, n_steps, n_rows, dim = inputs.shape
+    block, whole = rows_at_once(dim, dim), n_steps * n_rows * dim
+    products = np.empty((3, block, dim), np.float32)
+    before, exp = np.empty(block * dim, np.float32), np.empty(block * dim, np.float32)
+    power, biases = np.empty(block * dim, np.float32), np.empty((block, dim), np.float32)
+    biases[:] = bias
+    biases, power_bits = biases.reshape(-1), power.view(np.int32)
+    a, gate, state, inner = inputs.reshape(-1), gates.reshape(-1), hidden.reshape(-1), candidate.reshape(-1)
+    for first in range(0, n_rows, block):
+        for t in range(n_steps):
+            n = min(active[t] - first, block)
+            if n <= 0:
+                break
+            for g in range(3):
+                np.dot(hidden[t, first : first + n], weight[g], products[g, :n])
+            at, m = (t * n_rows + first) * dim, n * dim
+            # Slices: their plain indices vectorise, sums of offsets and indices do not.
+            ar, az, an = a[at:][:m], a[whole + at :][:m], a[2 * whole + at :][:m]
+            r, z, now = gate[at:][:m], gate[whole + at :][:m], gate[2 * whole + at :][:m]
+            ur, uz, un = products[0].reshape(-1), products[1].reshape(-1), products[2].reshape(-1)
+            old, new, c = state[at:][:m], state[at + n_rows * dim :][:m], inner[at:][:m]
+            for i in range(m):
+                before[i] = ar[i] + ur[i]
+            exponentials(before, _ZERO, -1.0, m, exp, power, power_bits)
+            for i in range(m):
+                r[i] = _ONE / (_ONE + exp[i])
+            for i in range(m):
+                before[i] = az[i] + uz[i]
+            exponentials(before, _ZERO, -1.0, m, exp, power, power_bits)
+            for i in range(m):
+                z[i] = _ONE / (_ONE + exp[i])
+            for i in range(m):
+                c[i] = un[i] + biases[i]
+            for i in range(m):
+                before[i] = an[i] + r[i] * c[i]
+            exponentials(before, _ZERO, -2.0, m, exp, power, power_bits)
+            for i in range(m):
+                now[i] = _TWO / (_ONE + exp[i]) - _ONE
+            for i in range(m):
+                new[i] = now[i] + z[i] * (old[i] - now[i])
 
 
 @fast_jit

@@ -1,0 +1,41 @@
+"""Products of a row and a matrix, for kernels: too small for BLAS, whose call takes as long."""
+
+from __future__ import annotations
+
+from drlearn._runtime import fast_jit
+
+
+@fast_jit
+def add_product(x, weight, out):
+    """Add x @ weight to `out`, for one row x."""
+    dim, width = weight.shape
+    whole = dim - dim % 4
+    for j in range(0, whole, 4):  # four at a time: `out` is read and written once for all
+        a, b, c, d = x[j], x[j + 1], x[j + 2], x[j + 3]
+        first, second, third, fourth = weight[j], weight[j + 1], weight[j + 2], weight[j + 3]
+        for k in range(width):
+            out[k] += (a * first[k] + b * second[k]) + (c * third[k] + d * fourth[k])
+    for j in range(whole, dim):
+        row = weight[j]
+        for k in range(width):
+            out[k] += x[j] * row[k]
+
+
+@fast_jit
+def add_two_products(x, y, weight, out_x, out_y):
+    """Add x @ weight to `out_x` and y @ weight to `out_y`, reading the matrix once."""
+    dim, width = weight.shape
+    whole = dim - dim % 4
+    for j in range(0, whole, 4):
+        a, b, c, d = x[j], x[j + 1], x[j + 2], x[j + 3]
+        e, f, g, h = y[j], y[j + 1], y[j + 2], y[j + 3]
+        first, second, third, fourth = weight[j], weight[j + 1], weight[j + 2], weight[j + 3]
+        for k in range(width):
+            u, v, w, z = first[k], second[k], third[k], fourth[k]
+            out_x[k] += (a * u + b * v) + (c * w + d * z)
+            out_y[k] += (e * u + f * v) + (g * w + h * z)
+    for j in range(whole, dim):
+        row = weight[j]
+        for k in range(width):
+            out_x[k] += x[j] * row[k]
+            out_y[k] += y[j] * row[k]
