@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence, Sized
 from datetime import date, timezone
-from itertools import chain
+from itertools import accumulate, chain
 from typing import Any
 
 import numpy as np
@@ -125,26 +125,38 @@ def _column(series: Any, name: str) -> np.ndarray:
 
 
 def read_sequences(sequences: Any) -> tuple[np.ndarray, np.ndarray]:
-    """Return (item ids of all events, number of events of every sequence)."""
+    """Return (item ids of all events, where every sequence begins in them, and the last ends)."""
+    rows = sequences if type(sequences) in (list, tuple) else _as_rows(sequences)
+    if not rows:
+        raise ValueError("sequences is empty: no user, no event")
+    for i, row in enumerate(rows):
+        if type(row) is not list and not _is_sequence(row):
+            raise TypeError(
+                f"sequences[{i}] must be a one-dimensional sequence of item ids, got {type(row).__name__}; "
+                "wrap a single history in a list"
+            )
+    indptr = np.fromiter(accumulate(map(len, rows), initial=0), dtype=np.int64, count=len(rows) + 1)
+    filled = [row for row in rows if len(row)]  # an empty array is float64 and would make floats of all ids
+    if filled and isinstance(filled[0], np.ndarray) and all(map(_is_of_integers, filled)):
+        return np.concatenate(filled).astype(np.int64), indptr
+    return as_ids(list(chain.from_iterable(filled)), "sequences"), indptr
+
+
+def _is_of_integers(row: Any) -> bool:
+    return isinstance(row, np.ndarray) and row.dtype.kind == "i"
+
+
+def _as_rows(sequences: Any) -> list:
     if isinstance(sequences, (str, bytes, dict)) or not isinstance(sequences, Sized):
         raise TypeError(
             f"sequences must be a list of item-id sequences, one a user, got {type(sequences).__name__}"
         )
     method = next((m for m in ("to_pylist", "to_list") if hasattr(sequences, m)), None)
-    rows = getattr(sequences, method)() if method else list(sequences)  # columns of lists, or lists
-    if not rows:
-        raise ValueError("sequences is empty: no user, no event")
-    for i, row in enumerate(rows):
-        if isinstance(row, (str, bytes, dict)) or not isinstance(row, Sized) or getattr(row, "ndim", 1) != 1:
-            raise TypeError(
-                f"sequences[{i}] must be a one-dimensional sequence of item ids, got {type(row).__name__}; "
-                "wrap a single history in a list"
-            )
-    lengths = np.fromiter(map(len, rows), dtype=np.int64, count=len(rows))
-    filled = [row for row in rows if len(row)]  # an empty array is float64 and would make floats of all ids
-    if filled and all(isinstance(row, np.ndarray) and row.dtype.kind == "i" for row in filled):
-        return np.concatenate(filled).astype(np.int64), lengths
-    return as_ids(list(chain.from_iterable(filled)), "sequences"), lengths
+    return getattr(sequences, method)() if method else list(sequences)  # columns of lists, or lists
+
+
+def _is_sequence(row: Any) -> bool:
+    return isinstance(row, Sized) and not isinstance(row, (str, bytes, dict)) and getattr(row, "ndim", 1) == 1
 
 
 def read_matrix(X: Any) -> sparse.csr_array:

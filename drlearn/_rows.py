@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from drlearn._readers import check_instant, check_positive, is_full, listed, row_numbers
-from drlearn._vocabulary import Vocabulary, as_ids
+from drlearn._vocabulary import Vocabulary, any_unknown, as_ids
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -34,11 +34,11 @@ class RaggedRows:
     __slots__ = ("_user_rows", "indptr", "item_vocabulary", "items", "times", "user_ids", "weights")
 
     def _set(self, *values) -> None:
-        for name, value in zip(_FIELDS, values, strict=True):
+        for set_field, value in zip(_SETTERS, values, strict=True):
+            set_field(self, value)
             if isinstance(value, np.ndarray):
-                value.setflags(write=False)
-            object.__setattr__(self, name, value)
-        object.__setattr__(self, "_user_rows", None)
+                value.setflags(False)
+        _SET_USER_ROWS(self, None)
 
     @classmethod
     def _trusted(cls, *values) -> Any:
@@ -86,8 +86,14 @@ class RaggedRows:
 
     def _rows(self, rows: np.ndarray) -> Any:
         """Return rows by their numbers, which are known to fit."""
+        if len(rows) == 1:  # a view
+            return self._row(rows[0])
         starts = self.indptr[rows]
         return self._gather(starts, self.indptr[rows + 1] - starts, self.user_ids[rows])
+
+    def _row(self, row: int) -> Any:
+        start, stop = self.indptr[row], self.indptr[row + 1]
+        return self._take(np.array([0, stop - start]), slice(start, stop), self.user_ids[row : row + 1])
 
     def _gather(self, starts: np.ndarray, lengths: np.ndarray, user_ids: np.ndarray) -> Any:
         """Return rows made of the events ``starts[i]:starts[i] + lengths[i]``."""
@@ -102,7 +108,7 @@ class RaggedRows:
     def _users(self) -> Vocabulary:
         """The user ids as a vocabulary of rows, made once; ValueError where they repeat."""
         if self._user_rows is None:
-            object.__setattr__(self, "_user_rows", Vocabulary(self.user_ids))
+            _SET_USER_ROWS(self, Vocabulary(self.user_ids))
         return self._user_rows
 
     def rows_of(self, user_ids: Any) -> np.ndarray:
@@ -135,7 +141,7 @@ class RaggedRows:
             raise ValueError(f"rows cannot be looked up by user id: {error}") from error
         user_ids = as_ids(user_ids, "user_ids")
         rows = users._encode(user_ids).astype(np.int64)
-        if -1 in rows:
+        if any_unknown(rows):
             unknown = list(dict.fromkeys(user_ids[rows < 0].tolist()))
             raise ValueError(f"{len(unknown)} unknown user id(s): {listed(unknown, 10)}")
         return rows
@@ -382,3 +388,8 @@ class RaggedRows:
         X = self if known.all() else self.keep(known)
         values = X.indptr, codes[known], item_vocabulary, X.user_ids, X.times, X.weights
         return type(self)._trusted(*values), dropped
+
+
+# What `RaggedRows.__setattr__` forbids: fields are set by their slots, once, when rows are made.
+_SETTERS = tuple(vars(RaggedRows)[name].__set__ for name in _FIELDS)
+_SET_USER_ROWS = vars(RaggedRows)["_user_rows"].__set__

@@ -63,8 +63,10 @@ def run_blocks(function, bounds, n_threads):
     Blocks are the same for any number of threads, and each owns its output rows, so results
     do not depend on `n_threads`.
     """
+    if len(bounds) == 2:
+        return [function(*bounds)]
     pairs = list(pairwise(bounds))
-    if n_threads == 1 or len(pairs) <= 1:
+    if n_threads == 1 or not pairs:
         return [function(start, stop) for start, stop in pairs]
     with ThreadPoolExecutor(min(n_threads, len(pairs)), thread_name_prefix="drlearn") as pool:
         return list(pool.map(lambda pair: function(*pair), pairs))

@@ -19,6 +19,11 @@ def as_ids(values: Any, name: str = "values") -> np.ndarray:
         or getattr(values, "ndim", 1) == 0
     ):
         raise TypeError(f"{name} must be a sequence of ids, got {values!r}; wrap a single id in a list")
+    if type(values) is list and set(map(type, values)) == {int}:
+        try:
+            return np.array(values, np.int64)
+        except OverflowError:
+            return np.array(values, object)
     # np.asarray would turn the list [1, "a"] into two strings
     array = np.asarray(values) if hasattr(values, "__array__") else np.fromiter(values, dtype=object)
     kind = array.dtype.kind
@@ -34,6 +39,11 @@ def as_ids(values: Any, name: str = "values") -> np.ndarray:
     if kind in "mM":  # .astype(object) would make bare integers of nanoseconds
         return np.fromiter(array.ravel(), dtype=object, count=array.size).reshape(array.shape)
     return array.astype(object)
+
+
+def any_unknown(codes: np.ndarray) -> bool:
+    """Whether a code is -1; where there are few, other ways to ask take longer."""
+    return len(codes) > 0 and bool(codes[codes.argmin()] < 0)
 
 
 def differ_in_kind(found: np.ndarray, known: np.ndarray) -> bool:
@@ -73,13 +83,16 @@ def _span(ids: np.ndarray) -> tuple[int, int]:
 
 
 def _table_of(ids: np.ndarray) -> tuple[int | None, np.ndarray]:
-    """Lowest id and the codes by distance from it, then -1; of a wide range None and the ascending order."""
+    """The number before the lowest id and the codes by distance from it, -1 at both ends.
+
+    Of a wide range, and where there is no such number, None and the ascending order.
+    """
     low, span = _span(ids)
-    if span > 4 * len(ids) + 65536:
+    if span > 4 * len(ids) + 65536 or low == np.iinfo(np.int64).min:
         return None, np.argsort(ids).astype(np.int32)
-    table = np.full(span + 1, -1, dtype=np.int32)
-    table[ids - low] = np.arange(len(ids), dtype=np.int32)
-    return low, table
+    table = np.full(span + 2, -1, dtype=np.int32)
+    table[ids - (low - 1)] = np.arange(len(ids), dtype=np.int32)
+    return low - 1, table
 
 
 def _factorize_objects(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -283,7 +296,7 @@ class Vocabulary:
 
     def _encode(self, values: np.ndarray) -> np.ndarray:
         """Encode what `as_ids` has made."""
-        if values.dtype != object and self._ids.dtype != object:
+        if values.dtype.kind != "O" and self._ids.dtype.kind != "O":
             return self._encode_integers(values)
         if self._index is None:
             self._index = dict(zip(self._ids.tolist(), range(len(self._ids)), strict=True))
@@ -297,14 +310,13 @@ class Vocabulary:
     def _encode_integers(self, values: np.ndarray) -> np.ndarray:
         """Look integer ids up in a table where their range is narrow, by bisection otherwise."""
         ids = self._ids
-        if len(ids) == 0:
-            return np.full(values.shape, -1, dtype=np.int32)
         if self._table is None:  # set when it is whole: other threads may be asking
+            if len(ids) == 0:
+                return np.full(values.shape, -1, dtype=np.int32)
             self._table = _table_of(ids)
-        low, table = self._table
-        if low is not None:
-            # Ids below the range wrap around to numbers beyond it; the last entry is -1.
-            return table[np.minimum((values - low).view(np.uint64), len(table) - 1)]
+        before, table = self._table
+        if before is not None:  # differences may wrap around, but not into the range
+            return table.take(values - before, mode="clip")
         position = np.minimum(np.searchsorted(ids, values, sorter=table), len(ids) - 1)
         codes = table[position]
         return np.where(ids[codes] == values, codes, np.int32(-1))
@@ -336,12 +348,14 @@ class Vocabulary:
         low, high = (codes.min(), codes.max()) if codes.size else (0, -1)
         if not (-1 <= low and high < len(self)):
             raise ValueError(f"codes must lie in -1..{len(self) - 1}, got {low}..{high}")
-        if low >= 0:
-            return self._ids[codes]
-        known = codes >= 0
-        ids = np.full(codes.shape, self.missing, dtype=self._ids.dtype)
-        ids[known] = self._ids[codes[known]]
-        return ids
+        if len(self) == 0:
+            return np.full(codes.shape, self.missing, dtype=self._ids.dtype)
+        return self._decode(codes)
+
+    def _decode(self, codes: np.ndarray) -> np.ndarray:
+        """Decode codes that are known to fit a vocabulary that is not empty."""
+        ids, unknown = self._ids[codes], codes < 0
+        return np.where(unknown, self.missing, ids) if np.count_nonzero(unknown) else ids
 
     def __len__(self) -> int:
         return len(self._ids)

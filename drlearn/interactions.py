@@ -21,7 +21,7 @@ from drlearn._readers import (
     read_sequences,
 )
 from drlearn._rows import RaggedRows, offsets
-from drlearn._vocabulary import Vocabulary, as_ids
+from drlearn._vocabulary import Vocabulary, any_unknown, as_ids
 
 __all__ = ["Interactions", "Vocabulary", "as_interactions"]
 
@@ -206,7 +206,7 @@ class Interactions(Counted, RaggedRows):
         >>> Interactions.from_sequences(log.groupby("user").item.apply(list)).user_ids
         array(['ann', 'bob'], dtype=object)
         """
-        flat, lengths = read_sequences(sequences)
+        flat, indptr = read_sequences(sequences)
         if user_ids is None:
             user_ids = index_ids(sequences, "sequences")
         if item_vocabulary is None:
@@ -223,17 +223,17 @@ class Interactions(Counted, RaggedRows):
                 )
         else:
             codes = flat  # the constructor says what is wrong with the vocabulary
-        return cls(offsets(lengths), codes, item_vocabulary=item_vocabulary, user_ids=user_ids)
+        return cls(indptr, codes, item_vocabulary=item_vocabulary, user_ids=user_ids)
 
     @classmethod
     def _from_known(cls, sequences: Sequence, item_vocabulary: Vocabulary) -> tuple[Interactions, np.ndarray]:
         """Do as `reindex` after `from_sequences`: one look-up an event, unless some id is unknown."""
-        flat, lengths = read_sequences(sequences)
+        flat, indptr = read_sequences(sequences)
         codes = item_vocabulary._encode(flat)
-        if -1 in codes:
+        if any_unknown(codes):
             vocabulary, codes = Vocabulary.from_values(flat)
-            return cls(offsets(lengths), codes, item_vocabulary=vocabulary).reindex(item_vocabulary)
-        values = offsets(lengths), codes, item_vocabulary, np.arange(len(lengths)), None, None
+            return cls(indptr, codes, item_vocabulary=vocabulary).reindex(item_vocabulary)
+        values = indptr, codes, item_vocabulary, np.arange(len(indptr) - 1), None, None
         return cls._trusted(*values), item_vocabulary.ids[:0]
 
     @classmethod

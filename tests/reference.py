@@ -79,6 +79,30 @@ def enumerate_paths(x, structure):
     return log_probs
 
 
+# -- encoder ---------------------------------------------------------------------------------------
+
+
+def encode_histories(indptr, items, history_length, encoder):
+    """The last events of ragged rows as user vectors, by the formulas of `EncoderArrays`."""
+    dim, vectors = encoder.table.shape[1], []
+    for start, stop in itertools.pairwise(indptr):
+        events = encoder.table[items[start:stop][-history_length:]].astype(float)
+        if len(events) == 0:
+            vectors.append(np.zeros(dim))
+            continue
+        h = np.zeros(dim)
+        for event in events if encoder.recurrent else ():
+            a = event @ encoder.input_weight + encoder.input_bias
+            (ar, az, an), (ur, uz, un) = a.reshape(3, dim), (h @ encoder.hidden_weight).reshape(3, dim)
+            r, z = 1 / (1 + np.exp(-ar - ur)), 1 / (1 + np.exp(-az - uz))
+            n = np.tanh(an + r * (un + encoder.hidden_bias))
+            h = n + z * (h - n)
+        parts = np.concatenate([h, events.sum(0) / len(events) ** 0.5, events[-1]])
+        x = parts @ encoder.mix + encoder.mix_bias
+        vectors.append(x * dim**0.5 / np.linalg.norm(x))
+    return np.array(vectors)
+
+
 # -- score tables --------------------------------------------------------------------------------
 
 

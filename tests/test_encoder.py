@@ -1,5 +1,9 @@
+import itertools
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
+import reference
 import torch
 
 from drlearn.search import encoder as encoder_room
@@ -47,9 +51,19 @@ def test_vectors_do_not_depend_on_threads_or_the_other_rows(monkeypatch):
     lengths = np.random.default_rng(1).integers(0, 9, size=50)
     X, model = Rows(np.random.default_rng(0), lengths), trained("mixed")
     wanted = encoded(model, X)
-    monkeypatch.setattr(encoder_room, "_ROWS", 4)
-    np.testing.assert_array_equal(encoded(model, X, 3), encoded(model, X, 1))
-    np.testing.assert_allclose(encoded(model, X), wanted, rtol=1e-5, atol=1e-6)
+    monkeypatch.setattr(encoder_room, "_BLOCK", 4)
+    np.testing.assert_array_equal(encoded(model, X, 3), wanted)
+    for row, (start, stop) in enumerate(itertools.pairwise(X.indptr)):
+        alone = SimpleNamespace(indptr=np.array([0, stop - start]), items=X.items[start:stop])
+        np.testing.assert_array_equal(encoded(model, alone)[0], wanted[row])
+
+
+@pytest.mark.parametrize("kind", ENCODERS)
+def test_serving_kernel_equals_twin(kind):
+    X, arrays = Rows(np.random.default_rng(2), [5, 0, 14, 1]), export_encoder(trained(kind, seed=1))
+    wanted = reference.encode_histories(X.indptr, X.items, HISTORY_LENGTH, arrays)
+    found = encode_histories(X.indptr, X.items, HISTORY_LENGTH, arrays)
+    np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-5)
 
 
 def test_a_callers_own_encoder_has_no_arrays():

@@ -275,7 +275,7 @@ class BaseRecommender(Reading, Persistent, Streaming, LearnedHTML, BaseEstimator
                 for chunk, rows in zip(chunks, seen, strict=True)
             ]
             top, scores, paths = map(_joined, zip(*parts, strict=True))
-        return self._fit_X.item_vocabulary.decode(top), scores, paths
+        return self._fit_X.item_vocabulary._decode(top), scores, paths
 
     def _serve_chunk(self, X, seen, k, allowed, options):
         seen = items_of(seen, len(X))
@@ -311,8 +311,9 @@ class BaseRecommender(Reading, Persistent, Streaming, LearnedHTML, BaseEstimator
         tags.target_tags.required = False
         return tags
 
-    def _n_threads(self):
-        return effective_n_threads(self.n_jobs)
+    def _n_threads(self, n_rows=None):
+        """Threads for so many rows; for one there is nothing to ask the environment about."""
+        return 1 if n_rows == 1 else effective_n_threads(self.n_jobs)
 
 
 def _joined(parts):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from typing import NamedTuple
 
@@ -109,8 +110,13 @@ def beam_curve(probe, structure, item_paths, index, space):
 
 def beam_for(curve, n_candidates):
     """Return the smallest beam expected to bring `n_candidates` a user, between the measured points."""
-    beams, found = curve[:, 0], np.maximum.accumulate(curve[:, 1])
-    return int(np.ceil(np.interp(n_candidates, found, beams)))
+    (beam, reached), *larger = curve.tolist()
+    for next_beam, found in larger if n_candidates >= reached else ():
+        if n_candidates < found:
+            slope = (next_beam - beam) / (found - reached)
+            return math.ceil((n_candidates - reached) * slope + beam)
+        beam, reached = next_beam, max(reached, found)
+    return math.ceil(beam)
 
 
 def warn_if_collapsed(row, n_items, alpha):

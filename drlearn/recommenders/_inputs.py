@@ -13,13 +13,15 @@ from sklearn.utils import check_random_state
 from drlearn._runtime import machine_memory
 from drlearn.interactions import Interactions
 
+_PLAIN = {Integral: (int,), Real: (int, float)}  # told at once, the others by their abstract class
+
 
 def check_number(value, name, kind, low, high=np.inf, *, low_open=False, auto=False):
     """Return `value` if it is a number of `kind` in the range, or "auto" where allowed, else raise."""
     if auto and isinstance(value, str) and value == "auto":
         return value
-    word = ("an integer" if kind is Integral else "a number") + (" or 'auto'" if auto else "")
-    if isinstance(value, bool) or not isinstance(value, kind):
+    if type(value) not in _PLAIN[kind] and (isinstance(value, bool) or not isinstance(value, kind)):
+        word = ("an integer" if kind is Integral else "a number") + (" or 'auto'" if auto else "")
         raise TypeError(f"{name} must be {word}, got {value!r} of type {type(value).__name__}.")
     if not (low < value if low_open else low <= value) or not value <= high or value == np.inf:
         bounds = f"above {low}" if low_open else f"at least {low}"
@@ -104,11 +106,15 @@ def has_no_rows(X):
 def is_ids(X):
     """Whether X is a list of user ids rather than of histories."""
     if isinstance(X, (list, tuple)):
-        return len(X) > 0 and all(not isinstance(x, (list, tuple)) and np.ndim(x) == 0 for x in X)
+        return len(X) > 0 and all(map(_is_scalar, X))
     if isinstance(X, Interactions) or not hasattr(X, "__array__") or nw.dependencies.is_into_dataframe(X):
         return False
     X = np.asarray(X)
     return X.ndim == 1 and X.dtype.kind in "iuUSO" and not any(np.ndim(x) for x in X[:1])
+
+
+def _is_scalar(x):
+    return type(x) in (int, str) or (not isinstance(x, (list, tuple)) and np.ndim(x) == 0)
 
 
 def is_labels(y):

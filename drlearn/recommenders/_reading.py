@@ -60,7 +60,7 @@ class Reading:
 
     def _histories(self, X):
         """Return X, known users' ids or histories, as Interactions over the items of fit."""
-        if isinstance(X, (str, Integral)):
+        if type(X) is not list and isinstance(X, (str, Integral)):
             raise TypeError(
                 f"X must be a list of user ids or of histories, got {X!r}; wrap a single id in a list."
             )

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
+from drlearn.recommenders._diagnostics import beam_for
 from drlearn.recommenders._inputs import check_number
 from drlearn.recommenders._lists import distinct, items_of, one_a_row, take_rows
 from drlearn.recommenders.softmax import SoftmaxBase, SoftmaxRecommender
@@ -240,7 +241,7 @@ class StructureRetrieval(SoftmaxBase):
     def _retrieve(self, users, beam_size, k, allowed, seen):
         """Items of user vectors, their scores, and numbers of candidates."""
         how = self.structure_, beam_size, self.path_index_, self._catalogue(allowed), seen, k
-        return retrieve(users, *how, self._n_threads())
+        return retrieve(users, *how, self._n_threads(len(users)))
 
     def _answer(self, X, beam_size, k, allowed, seen):
         """User vectors of histories, and what `_retrieve` returns for them."""
@@ -248,7 +249,8 @@ class StructureRetrieval(SoftmaxBase):
             users = self._encode(X)
             return users, *self._retrieve(users, beam_size, k, allowed, seen)
         how = self.structure_, beam_size, self.path_index_, self._catalogue(allowed), seen, k
-        return answer(X.indptr, X.items, self.history_length, self.encoder_, *how, self._n_threads())
+        n_threads = self._n_threads(len(X))
+        return answer(X.indptr, X.items, self.history_length, self.encoder_, *how, n_threads)
 
     def _rank(self, X, k, allowed, seen, beam_size=None, return_paths=False):
         beam_size = self._beam(beam_size, k)
@@ -315,8 +317,6 @@ class StructureRetrieval(SoftmaxBase):
 def beam_of(beam_size, k, curve, space):
     """Return a beam as given, or for "auto" the one that brings enough candidates for k."""
     if beam_size == "auto":
-        from drlearn.recommenders._diagnostics import beam_for
-
         return beam_for(curve, _CANDIDATES_A_RESULT * k)
     return min(check_number(beam_size, "beam_size", Integral, 1), space.size)
 

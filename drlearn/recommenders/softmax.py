@@ -227,7 +227,8 @@ class SoftmaxBase(ClassNamePrefixFeaturesOutMixin, TransformerMixin, SimilarItem
                 return encode_rows(self.softmax_model_, X, self.history_length, shards)
         from drlearn.search.encoder import encode_histories
 
-        return encode_histories(X.indptr, X.items, self.history_length, self.encoder_, self._n_threads())
+        n_threads = self._n_threads(len(X))
+        return encode_histories(X.indptr, X.items, self.history_length, self.encoder_, n_threads)
 
     @property
     def _n_features_out(self):
