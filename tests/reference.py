@@ -25,7 +25,8 @@ def random_structure(rng, dim, width, depth, n_hidden, scale=1.0):
         draw(depth, n_hidden),
         draw(depth, depth, width, n_hidden),
         draw(depth, n_hidden, width),
-        draw(depth, width),
+        draw(1 + (depth - 1) * width, dim, width),
+        draw(1 + (depth - 1) * width, width),
     )
 
 
@@ -39,14 +40,16 @@ def log_softmax(logits):
 
 def child_log_probs(x, structure, prefix):
     """log p(c_d | x, c_1 .. c_{d-1}) of the K children of a prefix (equations 1 and 2)."""
-    layer = len(prefix)
-    user_weight, user_bias, node_tables, output_weight, output_bias = (
-        np.asarray(array, np.float64)[layer] for array in structure
+    layer, x = len(prefix), np.asarray(x, np.float64)
+    user_weight, user_bias, node_tables, output_weight = (
+        np.asarray(array, np.float64)[layer] for array in structure[:4]
     )
-    hidden = np.asarray(x, np.float64) @ user_weight + user_bias
+    hidden = x @ user_weight + user_bias
     for i, node in enumerate(prefix):
         hidden = hidden + node_tables[i, node]
-    return log_softmax(np.maximum(hidden, 0) @ output_weight + output_bias)
+    parent = 1 + (layer - 1) * structure.width + prefix[-1] if prefix else 0
+    node_weight, node_bias = (np.asarray(array, np.float64)[parent] for array in structure[4:])
+    return log_softmax(np.maximum(hidden, 0) @ output_weight + x @ node_weight + node_bias)
 
 
 def path_code(path, width):
@@ -57,21 +60,22 @@ def path_code(path, width):
 
 
 def beam_search(x, structure, beam_size):
-    """Algorithm 1: keep the best B prefixes of every layer; return codes and log-probabilities."""
-    depth, width = structure.output_bias.shape
+    """Algorithm 1, where layers before the last keep at least 64 prefixes; codes and log-probabilities."""
+    depth, width = structure.depth, structure.width
     beam = [((), 0.0)]
-    for _ in range(depth):
+    for layer in range(depth):
         children = []
         for prefix, log_prob in beam:
             below = child_log_probs(x, structure, prefix)
             children += [((*prefix, node), log_prob + below[node]) for node in range(width)]
-        beam = sorted(children, key=lambda child: -child[1])[:beam_size]
+        kept = beam_size if layer == depth - 1 else max(beam_size, 64)
+        beam = sorted(children, key=lambda child: -child[1])[:kept]
     return [path_code(path, width) for path, _ in beam], [log_prob for _, log_prob in beam]
 
 
 def enumerate_paths(x, structure):
     """log p(c|x) of all K**D paths by their codes, each as the plain sum over its layers."""
-    depth, width = structure.output_bias.shape
+    depth, width = structure.depth, structure.width
     log_probs = np.zeros(width**depth)
     for path in itertools.product(range(width), repeat=depth):
         parts = [child_log_probs(x, structure, path[:layer])[path[layer]] for layer in range(depth)]
@@ -115,12 +119,18 @@ def _table(rows, n_paths):
     return codes, scores
 
 
-def score_paths(X, items, n_items, structure, beam_size, n_paths):
-    """s[v, c] = sum of p(c|x) over the events (x, v) whose beam reached c; the S largest an item."""
+def score_paths(X, items, n_items, structure, beam_size, n_paths, own=None, n_own=1):
+    """s[v, c] = sum of p(c|x) over the events (x, v) whose beam reached c; the S largest an item.
+
+    An item's own vector counts as `n_own` events more, where it has any.
+    """
     rows = [{} for _ in range(n_items)]
-    for x, item in zip(X, items, strict=True):
+    events = [(x, item, 1) for x, item in zip(X, items, strict=True)]
+    if own is not None:
+        events += [(own[item], item, n_own) for item in sorted(set(items))]
+    for x, item, weight in events:
         for code, log_prob in zip(*beam_search(x, structure, beam_size), strict=True):
-            rows[item][code] = rows[item].get(code, 0.0) + math.exp(log_prob)
+            rows[item][code] = rows[item].get(code, 0.0) + weight * math.exp(log_prob)
     return _table(rows, n_paths)
 
 
@@ -283,13 +293,21 @@ def matched_paths(top, item_paths, codes):
 # -- first paths and windows ---------------------------------------------------------------------
 
 
-def nearest_paths(vector, books, n_paths):
-    """The paths whose sums of centres come nearest to a vector, by looking at all of them."""
-    width, distance = len(books[0]), {}
-    for path in itertools.product(range(width), repeat=len(books)):
-        centre = sum(book[node].astype(np.float64) for book, node in zip(books, path, strict=True))
+def nearest_paths(vector, tables, n_paths):
+    """The paths whose sums of centres come nearest to a vector, by looking at all, and the least distance.
+
+    A layer's table has the K centres after each of P parents: of every node before, or of all alike (P = 1).
+    """
+    width, distance = tables[0].shape[1], {}
+    for path in itertools.product(range(width), repeat=len(tables)):
+        parents = [0, *path[:-1]]
+        centre = sum(
+            table[parent if len(table) > 1 else 0, node].astype(np.float64)
+            for table, parent, node in zip(tables, parents, path, strict=True)
+        )
         distance[path_code(path, width)] = ((vector - centre) ** 2).sum()
-    return sorted(distance, key=distance.get)[:n_paths]
+    best = sorted(distance, key=distance.get)
+    return best[:n_paths], distance[best[0]]
 
 
 def pairs_of_rows(indptr):

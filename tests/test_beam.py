@@ -5,7 +5,7 @@ import reference
 from drlearn.search import beam
 from drlearn.search.beam import beam_scratch, beam_search, search_paths, user_parts
 
-SHAPES = [(1, 1, 1, 1), (3, 5, 1, 2), (4, 3, 3, 5), (2, 1, 3, 2), (3, 20, 2, 4), (2, 2, 5, 3)]
+SHAPES = [(1, 1, 1, 1), (3, 5, 1, 2), (4, 3, 3, 5), (2, 1, 3, 2), (3, 20, 2, 4), (2, 2, 5, 3), (6, 70, 2, 0)]
 
 
 def users(rng, n, dim):
@@ -43,6 +43,15 @@ def test_beam_of_all_paths_equals_enumeration(width, depth):
         assert np.exp(found_log_probs.astype(float)).sum() == pytest.approx(1, abs=1e-5)
 
 
+@pytest.mark.parametrize("beam_size", [1, 3])
+def test_narrow_beams_find_the_most_probable_paths(beam_size):
+    rng = np.random.default_rng(8)
+    structure, X = reference.random_structure(rng, 3, 40, 2, 4), users(rng, 5, 3)
+    codes, _ = search_paths(X, structure, beam_size)
+    for x, found in zip(X, codes, strict=True):
+        assert found.tolist() == np.argsort(-reference.enumerate_paths(x, structure))[:beam_size].tolist()
+
+
 def test_log_probs_descend_and_paths_are_distinct():
     rng = np.random.default_rng(2)
     structure = reference.random_structure(rng, 3, 6, 3, 4)
@@ -53,13 +62,7 @@ def test_log_probs_descend_and_paths_are_distinct():
 
 
 def test_ties_still_fill_the_beam_with_distinct_paths():
-    structure = type(reference.random_structure(np.random.default_rng(0), 2, 4, 3, 2))(
-        np.zeros((3, 2, 2), np.float32),
-        np.zeros((3, 2), np.float32),
-        np.zeros((3, 3, 4, 2), np.float32),
-        np.zeros((3, 2, 4), np.float32),
-        np.zeros((3, 4), np.float32),
-    )
+    structure = reference.random_structure(np.random.default_rng(0), 2, 4, 3, 2, scale=0.0)
     codes, log_probs = search_paths(np.ones((1, 2), np.float32), structure, 7)
     assert len(set(codes[0].tolist())) == 7
     np.testing.assert_allclose(log_probs, np.log(1 / 64), rtol=1e-6)
@@ -69,7 +72,7 @@ def test_ties_still_fill_the_beam_with_distinct_paths():
 def test_extreme_logits_stay_finite(scale):
     rng = np.random.default_rng(3)
     structure = reference.random_structure(rng, 2, 4, 2, 3)
-    structure = structure._replace(output_bias=(scale * rng.normal(size=(2, 4))).astype(np.float32))
+    structure = structure._replace(node_bias=(scale * rng.normal(size=(5, 4))).astype(np.float32))
     X = users(rng, 2, 2)
     codes, log_probs = search_paths(X, structure, 16)
     assert np.isfinite(log_probs).all() and (log_probs <= 1e-6).all()
@@ -86,8 +89,8 @@ def test_scratch_of_a_larger_beam_gives_the_same_smaller_beam():
     scratch = beam_scratch(structure, 30)
     codes, log_probs = np.empty(30, np.int64), np.empty(30, np.float32)
     user = user_parts(x, structure)[0]
-    assert beam_search(user, structure, 30, scratch, codes, log_probs) == 30
-    assert beam_search(user, structure, 6, scratch, codes, log_probs) == 6
+    assert beam_search(x[0], user, structure, 30, scratch, codes, log_probs) == 30
+    assert beam_search(x[0], user, structure, 6, scratch, codes, log_probs) == 6
     assert codes[:6].tolist() == search_paths(x, structure, 6)[0][0].tolist()
 
 

@@ -16,8 +16,8 @@ from drlearn.recommenders.softmax import SoftmaxRecommender
 from drlearn.search.beam import search_paths
 from drlearn.structure.paths import NO_PATH, automatic_width, build_path_index
 
-QUICK = {"width": 6, "n_paths": 2, "max_iter": 1, "n_epochs": 2, "n_structure_epochs": 1, "embedding_dim": 8}
-QUICK |= {"n_hidden": 16, "batch_size": 256, "random_state": 0}
+QUICK = {"width": 6, "depth": 3, "n_paths": 2, "max_iter": 1, "n_epochs": 2, "n_structure_epochs": 1}
+QUICK |= {"embedding_dim": 8, "n_hidden": 16, "batch_size": 256, "random_state": 0}
 ROW = {"round", "softmax_loss", "structure_loss", "moved", "mean_path_size", "max_path_size", "n_used_paths"}
 ROW |= {"layer_entropies", "n_distinct_recommended", "recall", "seconds_e", "seconds_m"}
 
@@ -232,7 +232,7 @@ def test_encoders(X, encoder):
 
 def test_width_and_depth(X):
     est = DeepRetrievalRecommender(**QUICK | {"width": "auto", "depth": 2}).fit(X)
-    assert est.path_space_.width == automatic_width(np.count_nonzero(X.item_counts()))
+    assert est.path_space_.width == automatic_width(np.count_nonzero(X.item_counts()), 2)
     assert est.item_paths_.max() < est.path_space_.width**2
     flat = DeepRetrievalRecommender(**QUICK | {"width": 9, "depth": 1, "n_paths": 1}).fit(X)
     assert flat.item_paths_.max() <= 8 and flat.recommend(X, k=3).shape == (len(X), 3)

@@ -364,7 +364,7 @@ def test_paths_and_candidates_must_fit(X):
     with pytest.raises(ValueError, match=message):
         DeepRetrievalRecommender(**QUICK, n_paths=30).fit(X)
     with pytest.raises(ValueError, match=r"n_paths=3 is more than the width\*\*depth=2 paths.*raise width"):
-        DeepRetrievalRecommender(**QUICK | {"width": 2}, depth=1).fit(X)
+        DeepRetrievalRecommender(**QUICK | {"width": 2}, depth=1, n_paths=3).fit(X)
     message = r"width\*\*depth must fit a 64-bit path code, but width=\d+ and depth=4.*choose a smaller"
     with pytest.raises(ValueError, match=message):
         DeepRetrievalRecommender(**QUICK | {"width": 2**16}, depth=4).fit(X)

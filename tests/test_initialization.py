@@ -2,8 +2,13 @@ import numpy as np
 import pytest
 import reference
 
-from drlearn.structure.initialization import _codebooks, _nearest_paths, kmeans_paths, random_paths
+from drlearn.structure import initialization
+from drlearn.structure.initialization import random_paths
 from drlearn.structure.paths import PathSpace
+
+
+def kmeans_paths(*args, **options):
+    return initialization.kmeans_paths(*args, **options).item_paths
 
 
 def planted(rng, space, a_leaf=3, noise=0.01):
@@ -78,9 +83,11 @@ def test_beam_over_all_sums_of_centres_equals_looking_at_all(n_paths):
     rng = np.random.default_rng(4)
     space = PathSpace(2, 2)  # its 4 paths all fit the beam
     vectors = rng.normal(size=(20, 3)).astype(np.float32)
-    books = _codebooks(vectors, space, rng)
-    found = _nearest_paths(vectors, books, n_paths, space)
-    assert found.tolist() == [reference.nearest_paths(vector, books, n_paths) for vector in vectors]
+    tables = initialization._tables(vectors, space, rng, 1)
+    found, rest = initialization._nearest_paths(vectors, tables, n_paths, space.width)
+    wanted = [reference.nearest_paths(vector, tables, n_paths) for vector in vectors]
+    assert found.tolist() == [paths for paths, _ in wanted]
+    np.testing.assert_allclose((rest**2).sum(axis=1), [distance for _, distance in wanted], rtol=1e-4)
 
 
 @pytest.mark.parametrize("n_items", [1, 2, 5])
@@ -132,3 +139,32 @@ def test_kmeans_learns_from_a_sample_and_places_every_item():
     vectors = np.where(side, 5.0, -5.0)[:, None] + rng.normal(size=(1200, 2))
     paths = kmeans_paths(vectors, 1, space, rng)[:, 0]
     assert len(set(zip(side.tolist(), paths.tolist(), strict=True))) == 2
+
+
+@pytest.mark.parametrize("depth", [1, 2, 3])
+def test_centres_and_sizes_are_those_of_the_paths(depth):
+    rng = np.random.default_rng(10)
+    space = PathSpace(4, depth)
+    vectors, _ = planted(rng, space)
+    first = initialization.kmeans_paths(vectors, 2, space, rng)
+    assert first.centres.shape == (1 + (depth - 1) * 4, 4, vectors.shape[1])
+    sums, parents = np.zeros_like(vectors), np.zeros(len(vectors), int)
+    sizes = np.exp(first.log_sizes).round()
+    for layer, nodes in enumerate(space.decode(first.item_paths[:, 0]).T):
+        sums += first.centres[parents, nodes]
+        alike = (parents[:, None] == parents) & (nodes[:, None] == nodes)
+        np.testing.assert_array_equal(sizes[parents, nodes], alike.sum(axis=1))
+        parents = 1 + layer * 4 + nodes
+    np.testing.assert_allclose(sums, vectors, atol=0.1)  # the noise around the planted points
+
+
+@pytest.mark.parametrize("n_threads", [2, 3])
+def test_kmeans_does_not_depend_on_threads(monkeypatch, n_threads):
+    monkeypatch.setattr(initialization, "_CHUNK", 16)
+    vectors = np.random.default_rng(11).normal(size=(90, 4)).astype(np.float32)
+    one, other = (
+        initialization.kmeans_paths(vectors, 2, PathSpace(3, 3), np.random.default_rng(0), n)
+        for n in (1, n_threads)
+    )
+    for a, b in zip(one, other, strict=True):
+        np.testing.assert_array_equal(a, b)

@@ -10,7 +10,7 @@ from drlearn.search.beam import search_paths
 from drlearn.structure.model import ENCODERS, LOGIT_SCALE, SoftmaxModel, StructureModel, torch_session
 from drlearn.structure.paths import PathSpace
 
-SHAPES = [(3, 4, 1, 5), (2, 3, 3, 4), (4, 1, 2, 3), (3, 5, 2, 2)]  # dim, width, depth, n_hidden
+SHAPES = [(3, 4, 1, 5), (2, 3, 3, 4), (4, 1, 2, 3), (3, 5, 2, 2), (6, 4, 2, 0)]  # dim, width, depth, n_hidden
 
 
 def structure_model(dim, width, depth, n_hidden):
@@ -18,8 +18,8 @@ def structure_model(dim, width, depth, n_hidden):
     with torch_session(0):
         model = StructureModel(dim, width, depth, n_hidden)
         with torch.no_grad():
-            model.tables.normal_()
-            model.output_bias.normal_()
+            for parameter in (model.tables, model.output_weight, model.node_weight, model.node_bias):
+                parameter.normal_()
     return model
 
 
@@ -60,7 +60,8 @@ def test_network_equals_the_beam():
 def test_export_is_plain_contiguous_float32_and_a_copy():
     model = structure_model(3, 4, 2, 5)
     exported = model.export()
-    assert [array.shape for array in exported] == [(2, 3, 5), (2, 5), (2, 2, 4, 5), (2, 5, 4), (2, 4)]
+    shapes = [(2, 3, 5), (2, 5), (2, 2, 4, 5), (2, 5, 4), (5, 3, 4), (5, 4)]
+    assert [array.shape for array in exported] == shapes
     for array in exported:
         assert type(array) is np.ndarray and array.dtype == np.float32 and array.flags["C_CONTIGUOUS"]
     before = [array.copy() for array in exported]
@@ -92,12 +93,14 @@ def test_loss_is_the_log_sum_over_the_paths_that_exist():
 
 @pytest.mark.parametrize(("dim", "width", "depth", "n_hidden", "n_paths", "n"), [
     (3, 4, 2, 5, 3, 7), (8, 20, 3, 16, 2, 130), (4, 3, 1, 4, 1, 64), (2, 2, 4, 3, 5, 1),
+    (5, 6, 2, 0, 2, 70),
 ])  # fmt: skip
 @pytest.mark.parametrize("scale", [1.0, 60.0])
 def test_fused_loss_and_gradients_equal_the_plain_ones(dim, width, depth, n_hidden, n_paths, n, scale):
     rng, model = np.random.default_rng(5), structure_model(dim, width, depth, n_hidden)
     with torch.no_grad():
-        model.output_bias += torch.from_numpy(scale * rng.normal(size=(depth, width)).astype(np.float32))
+        shape = model.node_bias.shape
+        model.node_bias += torch.from_numpy(scale * rng.normal(size=shape).astype(np.float32))
     x = torch.from_numpy(rng.normal(size=(n, dim)).astype(np.float32)).requires_grad_()
     nodes = torch.from_numpy(rng.integers(width, size=(n, n_paths, depth)))
     exists = torch.from_numpy(rng.random((n, n_paths)) < 0.7)
@@ -112,6 +115,18 @@ def test_fused_loss_and_gradients_equal_the_plain_ones(dim, width, depth, n_hidd
     ]
     for a, b in zip(*gradients, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-3)
+
+
+def test_a_network_that_starts_from_centres_ranks_nodes_by_them():
+    with torch_session(0):
+        model, rng = StructureModel(3, 4, 2, 5), np.random.default_rng(6)
+    centres, log_sizes = (rng.normal(size=shape).astype(np.float32) for shape in ((5, 4, 3), (5, 4)))
+    model.start(centres, log_sizes)
+    x = rng.normal(size=3).astype(np.float32)
+    for prefix, row in [((), 0), ((0,), 1), ((3,), 4)]:
+        wanted = reference.log_softmax(centres[row] @ x + log_sizes[row])
+        found = reference.child_log_probs(x, model.export(), prefix)
+        np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=1e-6)
 
 
 def test_later_nodes_never_change_earlier_layers():

@@ -10,6 +10,7 @@ from sklearn.model_selection import GridSearchCV
 
 from drlearn import DeepRetrievalRecommender
 from drlearn.datasets import make_interactions
+from drlearn.recommenders import deep_retrieval
 from drlearn.recommenders._diagnostics import Probe
 from drlearn.recommenders._path_weight import PATH_WEIGHTS, choose_path_weight, fitted_path_weight
 from drlearn.search.beam import StructureArrays
@@ -18,8 +19,9 @@ from drlearn.structure.paths import build_path_index
 from drlearn.structure.training import JointTrainer
 
 QUICK = {
-    "width": 6, "n_paths": 2, "max_iter": 1, "n_epochs": 4, "n_structure_epochs": 2, "embedding_dim": 8,
-    "n_hidden": 16, "learning_rate": 0.03, "path_weight": "auto", "validation_fraction": 0.3,
+    "width": 6, "depth": 3, "n_paths": 2, "max_iter": 1, "n_epochs": 4, "n_structure_epochs": 2,
+    "embedding_dim": 8, "n_hidden": 16, "learning_rate": 0.03, "path_weight": "auto",
+    "validation_fraction": 0.3,
     "random_state": 0,
 }  # fmt: skip
 
@@ -73,7 +75,8 @@ def probe_of(vectors_know, n_users=40, width=10, n_items=60):
         ahead = np.roll(ahead, 1, axis=1)
     structure = StructureArrays(
         np.eye(width, dtype=np.float32)[None], np.zeros((1, width), np.float32),
-        np.zeros((1, 1, width, width), np.float32), 4 * ahead[None], np.zeros((1, width), np.float32),
+        np.zeros((1, 1, width, width), np.float32), np.zeros((1, width, width), np.float32),
+        4 * ahead[None], np.zeros((1, width), np.float32),
     )  # fmt: skip
     wanted = np.stack([np.flatnonzero(item_paths[:, 0] == c) for c in wish]).astype(np.int32)
     truth = np.arange(0, wanted.size + 1, wanted.shape[1]), wanted.ravel()
@@ -108,6 +111,7 @@ def est(X):
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(SoftmaxModel, "export_item_vectors", blurred)
+        patch.setattr(deep_retrieval, "OWN_EVENTS", 0)
         return DeepRetrievalRecommender(**QUICK).fit(X)
 
 

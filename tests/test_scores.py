@@ -48,6 +48,19 @@ def test_table_equals_twin(beam_size, n_paths):
     check_same(table, reference.score_paths(X, items, N_ITEMS, structure, beam_size, n_paths))
 
 
+@pytest.mark.parametrize("n_threads", [1, 3])
+@pytest.mark.parametrize("n_own", [1, 2.5])
+def test_own_vectors_count_as_so_many_events(monkeypatch, n_own, n_threads):
+    monkeypatch.setattr(scores_module, "_EVENTS_A_BLOCK", 3)
+    rng = np.random.default_rng(8)
+    X, items, structure = events(rng, 25)
+    own = rng.normal(size=(N_ITEMS, DIM)).astype(np.float32)
+    table = score_paths(X, items, N_ITEMS, structure, beam_size=5, n_paths=N_ALL, own=own, n_own=n_own,
+                        n_threads=n_threads)  # fmt: skip
+    check_same(table, reference.score_paths(X, items, N_ITEMS, structure, 5, N_ALL, own, n_own))
+    assert (table.codes[-1] == NO_PATH).all()  # without events a vector stands for nothing
+
+
 def test_table_equals_the_dense_sum_where_beam_and_table_have_room():
     X, items, structure = events(np.random.default_rng(1), 20)
     table = score_paths(X, items, N_ITEMS, structure, beam_size=N_ALL, n_paths=N_ALL)

@@ -251,7 +251,7 @@ def test_nobody_and_nothing_left(est, X, fitted):
 
 @pytest.mark.parametrize(
     "change",
-    [{"n_paths": 2}, {"embedding_dim": 8}, {"encoder": "gru"}, {"depth": 2}, {"width": 3}, {"n_hidden": 5}],
+    [{"n_paths": 2}, {"embedding_dim": 8}, {"encoder": "gru"}, {"depth": 3}, {"width": 3}, {"n_hidden": 5}],
 )
 def test_parameters_set_after_fit_stop_an_update(change, X, fitted):
     est, (name, value) = fitted(RECOMMENDERS[-1]).set_params(**change), next(iter(change.items()))

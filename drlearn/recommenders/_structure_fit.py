@@ -35,6 +35,11 @@ class Round(NamedTuple):
         return cls(iteration, structure.export(), weights, item_paths, index, path_scores)
 
 
+def as_users(item_vectors):
+    """Return item vectors at the length of user vectors: those of users who look for the item."""
+    return item_vectors * (item_vectors.shape[1] ** 0.5 / np.linalg.norm(item_vectors, axis=1, keepdims=True))
+
+
 class StructureFit(StructureRetrieval):
     """What `fit` and `partial_fit` of a Deep Retrieval recommender share beside the rounds of EM."""
 

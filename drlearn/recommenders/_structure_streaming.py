@@ -9,10 +9,10 @@ import numpy as np
 
 from drlearn._history import TrainingHistory, progress_bar
 from drlearn._runtime import stream
-from drlearn.recommenders._structure_fit import StructureFit
+from drlearn.recommenders._structure_fit import StructureFit, as_users
 from drlearn.structure.paths import NO_PATH, build_path_index
 
-M_STEP_BEAM = 50
+M_STEP_BEAM = 16
 FOLLOW_EPOCHS, FOLLOW_RATE = 3, 0.3  # of the structure alone in an update; its rate as a share of fit's
 
 
@@ -98,8 +98,7 @@ class StructureStreaming(StructureFit):
             )  # fmt: skip
         lost = np.flatnonzero(stays & (counts > 0) & (item_paths == NO_PATH).all(axis=1))
         if len(lost):  # met only where no user vector stood before them: their own vectors stand for one
-            vectors = model.export_item_vectors()[lost]
-            vectors *= vectors.shape[1] ** 0.5 / np.linalg.norm(vectors, axis=1, keepdims=True)
+            vectors = as_users(model.export_item_vectors()[lost])
             found, _ = search_paths(vectors, self.structure_, self.n_paths, self._n_threads())
             item_paths[lost] = found
         return ScoreTable(codes, scores), item_paths

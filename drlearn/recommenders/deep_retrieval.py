@@ -10,12 +10,12 @@ import numpy as np
 from drlearn._history import TrainingHistory, progress_bar, warn_interrupted
 from drlearn._runtime import stream
 from drlearn.recommenders._inputs import check_choice, check_number, warn_of_memory
-from drlearn.recommenders._structure_fit import Round
+from drlearn.recommenders._structure_fit import Round, as_users
 from drlearn.recommenders._structure_streaming import M_STEP_BEAM, StructureStreaming
 from drlearn.structure.paths import NO_PATH, PathSpace, automatic_width
 
 EPOCHS_TOGETHER = 2
-M_STEP_EVENTS = 128
+M_STEP_EVENTS, OWN_EVENTS = 128, 8
 STRUCTURE_BATCH = 2048
 
 
@@ -174,8 +174,8 @@ class DeepRetrievalRecommender(StructureStreaming):
     (2, 5)
     """
 
-    def __init__(self, *, width="auto", depth=3, n_paths=3, beam_size="auto", alpha="auto", penalty_degree=4,
-                 n_candidate_paths=300, decay=0.999, max_iter=2, init="kmeans", distillation=0.5,
+    def __init__(self, *, width="auto", depth=2, n_paths=1, beam_size="auto", alpha="auto", penalty_degree=4,
+                 n_candidate_paths=100, decay=0.999, max_iter=2, init="kmeans", distillation=0.5,
                  path_weight=0.0, embedding_dim=64, encoder="mixed", history_length=69, repeats=False,
                  horizon=20, n_hidden=64, n_negatives=1024, n_epochs=14, n_structure_epochs=3,
                  batch_size="auto", learning_rate=0.01, validation_fraction=0.0, device="cpu",
@@ -247,7 +247,7 @@ class DeepRetrievalRecommender(StructureStreaming):
         self._check_pairs(X)
         counts = X.item_counts()
         space = self._new_space(
-            automatic_width(np.count_nonzero(counts)) if self.width == "auto" else self.width
+            automatic_width(np.count_nonzero(counts), self.depth) if self.width == "auto" else self.width
         )
         warn_of_memory(
             self._peak_bytes(X), "Lower n_candidate_paths or embedding_dim, or leave out rare items."
@@ -282,7 +282,7 @@ class DeepRetrievalRecommender(StructureStreaming):
                     drawing = stream(seed, 7, iteration), f"round {iteration}, draws"
                     items = self._drawn(users, met, done.network, done.item_paths, probe, *drawing)
                     path_scores, item_paths = self._maximize(
-                        users, items, done, space, alpha, seed, iteration
+                        users, items, probe.item_vectors, done, space, alpha, seed, iteration
                     )
                     moved = _diagnostics.share_moved(done.item_paths, item_paths)
                     seconds_m, started = time.perf_counter() - started, time.perf_counter()
@@ -347,7 +347,9 @@ class DeepRetrievalRecommender(StructureStreaming):
                     item_paths[known] = random_paths(len(known), self.n_paths, space, rng)
                 else:
                     vectors = model.export_item_vectors()[known]
-                    item_paths[known] = kmeans_paths(vectors, self.n_paths, space, rng, self._n_threads())
+                    first = kmeans_paths(vectors, self.n_paths, space, rng, self._n_threads())
+                    item_paths[known] = first.item_paths
+                    structure.start(first.centres, first.log_sizes)
             if epoch >= start and targets is None:
                 targets = PathTargets.of(item_paths, space, self.device)
             with progress_bar(trainer.n_pairs, f"epoch {epoch + 1}", self.verbose) as bar:
@@ -356,7 +358,7 @@ class DeepRetrievalRecommender(StructureStreaming):
             checkpoint.keep(facts, parts, {"item_paths": item_paths})
         return model, structure, item_paths
 
-    def _maximize(self, users, items, done, space, alpha, seed, iteration):
+    def _maximize(self, users, items, item_vectors, done, space, alpha, seed, iteration):
         """M-step: score the paths of every item by its events' beams, then assign (section 3)."""
         from drlearn.structure.assignment import assign_paths
         from drlearn.structure.scores import sample_events, score_paths
@@ -366,8 +368,8 @@ class DeepRetrievalRecommender(StructureStreaming):
         with progress_bar(len(chosen), f"round {iteration}, M-step", self.verbose) as bar:
             path_scores = score_paths(
                 users, items, n_items, done.network, beam_size=min(M_STEP_BEAM, space.size),
-                n_paths=self.n_candidate_paths, events=chosen, n_threads=self._n_threads(),
-                progress=bar.update,
+                n_paths=self.n_candidate_paths, events=chosen, own=as_users(item_vectors), n_own=OWN_EVENTS,
+                n_threads=self._n_threads(), progress=bar.update,
             )  # fmt: skip
         return path_scores, assign_paths(
             path_scores, done.item_paths, np.bincount(items, minlength=n_items), alpha=alpha,

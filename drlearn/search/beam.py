@@ -1,8 +1,9 @@
 """Beam search over the layers of a structure: one kernel a user, one loop over users.
 
-Paper: section 2.2, algorithm 1. Prefixes are expanded from the most probable down, a few at a time
-so that their children's logits are one small matrix product, and expansion stops as soon as a prefix
-is no more probable than the worst of B children, for a child never beats its parent. This is exact.
+Paper: section 2.2, algorithm 1. Prefixes are expanded from the most probable down, a few at a time,
+and expansion stops as soon as a prefix is no more probable than the worst of B children, for a child never
+beats its parent. This is exact, and makes wide beams cheap where they are not needed: so a departure from the
+paper, layers before the last keep at least `INNER_BEAM` prefixes, however few paths are asked for.
 """
 
 from __future__ import annotations
@@ -16,16 +17,19 @@ from drlearn._runtime import even_bounds, fast_jit, jit, run_blocks
 from drlearn.search.selection import keep_best, sort_best_first
 
 _ZERO, _LEAST, _MOST = np.float32(0.0), np.float32(1e-25), np.float32(1e25)
+INNER_BEAM = 64
 _BLOCK = 256
-_ROWS = 16
+_PREFIXES = 8  # expanded at a time
 _PRODUCT = 2**16  # multiplications of one matrix product: few enough that BLAS stays on the calling thread
 
 
 class StructureArrays(NamedTuple):
     """The structure model as plain arrays: what search needs and nothing else.
 
-    Layer d of a path (c_1, ..., c_D) has the logits ``relu(h) @ output_weight[d] + output_bias[d]`` with
-    ``h = x @ user_weight[d] + user_bias[d] + sum_{i<d} node_tables[d, i, c_i]``.
+    Layer d of a path (c_1, ..., c_D) has the logits
+    ``x @ node_weight[r] + node_bias[r] + relu(h) @ output_weight[d]`` with
+    ``h = x @ user_weight[d] + user_bias[d] + sum_{i<d} node_tables[d, i, c_i]``, and r the row of the node
+    before: 0 in the first layer, ``1 + (d - 2) * K + c_{d-1}`` in the others.
 
     Attributes
     ----------
@@ -33,14 +37,26 @@ class StructureArrays(NamedTuple):
     user_bias : ndarray of shape (D, H), float32
     node_tables : ndarray of shape (D, D, K, H), float32
     output_weight : ndarray of shape (D, H, K), float32
-    output_bias : ndarray of shape (D, K), float32
+    node_weight : ndarray of shape (1 + (D - 1) K, dim, K), float32
+    node_bias : ndarray of shape (1 + (D - 1) K, K), float32
     """
 
     user_weight: np.ndarray
     user_bias: np.ndarray
     node_tables: np.ndarray
     output_weight: np.ndarray
-    output_bias: np.ndarray
+    node_weight: np.ndarray
+    node_bias: np.ndarray
+
+    @property
+    def width(self):
+        """K."""
+        return self.output_weight.shape[2]
+
+    @property
+    def depth(self):
+        """D."""
+        return self.output_weight.shape[0]
 
 
 class BeamScratch(NamedTuple):
@@ -52,24 +68,24 @@ class BeamScratch(NamedTuple):
     power: np.ndarray  # (P, K)
     power_bits: np.ndarray  # (P, K) int32, the same memory
     log_total: np.ndarray  # (P,), log of the sum of a row's exponentials
-    nodes: np.ndarray  # (2, B, D) int32
-    codes: np.ndarray  # (2, B) int64
-    log_probs: np.ndarray  # (2, B)
-    child_log_probs: np.ndarray  # (B + P K,)
-    children: np.ndarray  # (B + P K,) int32, parent * K + node
-    best: np.ndarray  # (B,) int32, children sorted
+    nodes: np.ndarray  # (2, B', D) int32, B' the larger of B and `INNER_BEAM`
+    codes: np.ndarray  # (2, B') int64
+    log_probs: np.ndarray  # (2, B')
+    child_log_probs: np.ndarray  # (B' + P K,)
+    children: np.ndarray  # (B' + P K,) int32, parent * K + node
+    best: np.ndarray  # (B',) int32, children sorted
 
 
 @jit
 def beam_scratch(structure, beam_size):
     """Allocate the `BeamScratch` for beams of `beam_size` over `structure`."""
-    depth, hidden = structure.user_bias.shape
-    width = structure.output_bias.shape[1]
+    depth, hidden, width = structure.output_weight.shape
     if beam_size * width >= 2**31:
         raise ValueError(
             f"beam_size times width must stay below 2**31, got {beam_size} x {width}; lower beam_size."
         )
-    rows = min(max(_PRODUCT // (hidden * width), 1), 64)
+    beam_size = max(beam_size, INNER_BEAM)
+    rows = min(max(_PRODUCT // max(hidden * width, 1), 1), _PREFIXES)
     f32, i32, block, room = np.float32, np.int32, (rows, width), beam_size + rows * width
     power = np.empty(block, f32)
     return BeamScratch(
@@ -80,16 +96,30 @@ def beam_scratch(structure, beam_size):
 
 
 @fast_jit
+def add_product(x, weight, out):
+    """Add x @ weight to `out`, for one row x."""
+    dim, width = weight.shape
+    whole = dim - dim % 4
+    for j in range(0, whole, 4):  # four at a time: `out` is read and written once for all
+        a, b, c, d = x[j], x[j + 1], x[j + 2], x[j + 3]
+        first, second, third, fourth = weight[j], weight[j + 1], weight[j + 2], weight[j + 3]
+        for k in range(width):
+            out[k] += (a * first[k] + b * second[k]) + (c * third[k] + d * fourth[k])
+    for j in range(whole, dim):
+        row = weight[j]
+        for k in range(width):
+            out[k] += x[j] * row[k]
+
+
+@fast_jit
 def user_parts(X, structure):
     """W_d x + b_d for every user and layer, (n, D, H): what no path changes of the first linear maps."""
     depth, _, hidden = structure.user_weight.shape
     parts = np.empty((X.shape[0], depth, hidden), np.float32)
-    for start in range(0, X.shape[0], _ROWS):
+    for row in range(X.shape[0]):  # one by one: a product of many rows rounds as their number has it
         for d in range(depth):
-            part = np.dot(X[start : start + _ROWS], structure.user_weight[d])
-            for i in range(part.shape[0]):
-                for h in range(hidden):
-                    parts[start + i, d, h] = part[i, h] + structure.user_bias[d, h]
+            parts[row, d] = structure.user_bias[d]
+            add_product(X[row], structure.user_weight[d], parts[row, d])
     return parts
 
 
@@ -108,7 +138,7 @@ def _hidden_units(structure, layer, user, nodes, hidden):
 
 
 @fast_jit
-def _child_logits(structure, layer, user, nodes, scratch):
+def _child_logits(structure, layer, x, user, nodes, scratch):
     """Logits of the K children of each of a few prefixes, and the log of their sum of exponentials.
 
     Exponentials are taken of the logits as they are, in one long loop; only a row whose sum leaves the
@@ -116,11 +146,17 @@ def _child_logits(structure, layer, user, nodes, scratch):
     """
     logits, mass, power, power_bits = scratch.logits, scratch.mass, scratch.power, scratch.power_bits
     n, width = nodes.shape[0], logits.shape[1]
-    _hidden_units(structure, layer, user, nodes, scratch.hidden)
-    np.dot(scratch.hidden[:n], structure.output_weight[layer], logits[:n])
+    if structure.output_weight.shape[1] > 0:
+        _hidden_units(structure, layer, user, nodes, scratch.hidden)
+        np.dot(scratch.hidden[:n], structure.output_weight[layer], logits[:n])
+    else:
+        logits[:n] = _ZERO
     for p in range(n):
+        parent = 1 + (layer - 1) * width + nodes[p, layer - 1] if layer > 0 else 0
+        bias, row = structure.node_bias[parent], logits[p]
         for k in range(width):
-            logits[p, k] += structure.output_bias[layer, k]
+            row[k] += bias[k]
+        add_product(x, structure.node_weight[parent], row)
     exponentials(
         logits.reshape(-1), _ZERO, 1.0, n * width, mass.reshape(-1), power.reshape(-1), power_bits.reshape(-1)
     )
@@ -137,7 +173,7 @@ def _child_logits(structure, layer, user, nodes, scratch):
 
 
 @fast_jit
-def _expand(structure, layer, user, n_prefixes, now, beam_size, scratch):
+def _expand(structure, layer, x, user, n_prefixes, now, beam_size, scratch):
     """Leave the best B children of all prefixes, best first, in scratch; return how many there are."""
     log_probs, children, logits = scratch.child_log_probs, scratch.children, scratch.logits
     width, filled, floor = logits.shape[1], 0, np.float32(-np.inf)
@@ -145,7 +181,7 @@ def _expand(structure, layer, user, n_prefixes, now, beam_size, scratch):
         if scratch.log_probs[now, start] <= floor:
             break
         stop = min(start + logits.shape[0], n_prefixes)
-        _child_logits(structure, layer, user, scratch.nodes[now, start:stop], scratch)
+        _child_logits(structure, layer, x, user, scratch.nodes[now, start:stop], scratch)
         for i in range(start, stop):
             base = scratch.log_probs[now, i] - scratch.log_total[i - start]
             for k in range(width):
@@ -160,11 +196,13 @@ def _expand(structure, layer, user, n_prefixes, now, beam_size, scratch):
 
 
 @fast_jit
-def beam_search(user, structure, beam_size, scratch, codes, log_probs):
+def beam_search(x, user, structure, beam_size, scratch, codes, log_probs):
     """Find the `beam_size` most probable paths of one user by beam search (algorithm 1).
 
     Parameters
     ----------
+    x : ndarray of shape (dim,), float32
+        User vector.
     user : ndarray of shape (D, H), float32
         The user's row of `user_parts`.
     structure : StructureArrays
@@ -179,11 +217,12 @@ def beam_search(user, structure, beam_size, scratch, codes, log_probs):
     int
         Number of paths found: `beam_size`, or K**D where that is smaller.
     """
-    depth, width = structure.output_bias.shape
+    depth, _, width = structure.output_weight.shape
     n_prefixes, now = 1, 0
     scratch.codes[0, 0], scratch.log_probs[0, 0] = 0, np.float32(0.0)
     for layer in range(depth):
-        filled, after = _expand(structure, layer, user, n_prefixes, now, beam_size, scratch), 1 - now
+        kept = max(beam_size, INNER_BEAM) if layer < depth - 1 else beam_size
+        filled, after = _expand(structure, layer, x, user, n_prefixes, now, kept, scratch), 1 - now
         for i in range(filled):
             parent, node = divmod(scratch.best[i], width)
             for d in range(layer):
@@ -200,7 +239,7 @@ def beam_search(user, structure, beam_size, scratch, codes, log_probs):
 def _beam_rows(X, structure, beam_size, codes, log_probs):
     parts, scratch = user_parts(X, structure), beam_scratch(structure, beam_size)
     for row in range(X.shape[0]):
-        found = beam_search(parts[row], structure, beam_size, scratch, codes[row], log_probs[row])
+        found = beam_search(X[row], parts[row], structure, beam_size, scratch, codes[row], log_probs[row])
         for i in range(found, codes.shape[1]):
             codes[row, i], log_probs[row, i] = -1, -np.inf
 

@@ -160,7 +160,7 @@ def _retrieve_rows(X, structure, beam_size, index, catalogue, seen_indptr, seen,
     logits = np.empty(1024, np.float32)
     users, scratch = user_parts(X, structure), beam_scratch(structure, beam_size)
     for row in range(X.shape[0]):
-        n_codes = beam_search(users[row], structure, beam_size, scratch, codes, log_probs)
+        n_codes = beam_search(X[row], users[row], structure, beam_size, scratch, codes, log_probs)
         items, mass, n = collect_candidates(codes, n_codes, log_probs, index, items, mass)
         found[row, 0] = n
         n = drop_barred(items, mass, n, catalogue.allowed, seen[seen_indptr[row] : seen_indptr[row + 1]])

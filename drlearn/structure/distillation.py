@@ -7,7 +7,7 @@ import numpy as np
 from drlearn.search.rerank import Catalogue, retrieve
 from drlearn.structure.paths import build_path_index
 
-_BEAM, _BEST, _EVENTS_A_CHUNK = 50, 20, 8192
+_BEAM, _BEST, _EVENTS_A_CHUNK = 16, 20, 8192
 
 
 def distilled_items(
@@ -43,8 +43,7 @@ def distilled_items(
     """
     if share == 0:
         return items
-    depth, width = structure.output_bias.shape
-    beam_size, n_best = min(_BEAM, width**depth), min(_BEST, len(item_paths))
+    beam_size, n_best = min(_BEAM, structure.width**structure.depth), min(_BEST, len(item_paths))
     index, catalogue = build_path_index(item_paths), Catalogue(item_vectors, item_paths, allowed, 0.0)
     items, chosen = items.copy(), np.flatnonzero(rng.random(len(items)) < share)
     for start in range(0, len(chosen), _EVENTS_A_CHUNK):

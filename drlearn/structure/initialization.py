@@ -1,6 +1,8 @@
-"""First paths: at random, or by residual k-means of the items' vectors."""
+"""First paths: at random, or by k-means of the items' vectors, a tree of two layers and residuals below."""
 
 from __future__ import annotations
+
+from typing import NamedTuple
 
 import numpy as np
 from sklearn.cluster import KMeans
@@ -10,6 +12,25 @@ from drlearn._runtime import even_bounds, run_blocks
 
 _SAMPLE_A_CENTRE = 256
 _CHUNK = 4096
+_LEAST_BEAM = 8
+
+
+class FirstPaths(NamedTuple):
+    """First paths, and where the structure's node weights may begin.
+
+    Attributes
+    ----------
+    item_paths : ndarray of shape (n_items, J), int64
+    centres : ndarray of shape (1 + (D - 1) K, K, dim), float32
+        Centre of each node after the root and after each node of a layer but the last, less the centre of
+        the node before; zeros for unused nodes.
+    log_sizes : ndarray of shape (1 + (D - 1) K, K), float32
+        Log of the number of items whose first path takes the node there, or of a half for none.
+    """
+
+    item_paths: np.ndarray
+    centres: np.ndarray
+    log_sizes: np.ndarray
 
 
 def random_paths(n_items, n_paths, space, rng):
@@ -27,52 +48,98 @@ def random_paths(n_items, n_paths, space, rng):
         paths[rows, order[rows, places + 1]] = rng.integers(space.size, size=len(rows))
 
 
-def _codebooks(vectors, space, rng):
-    """K centres a layer, each layer fitted to what the layers before it leave over."""
-    sample = vectors
-    if len(vectors) > _SAMPLE_A_CENTRE * space.width:
-        sample = vectors[np.sort(rng.choice(len(vectors), _SAMPLE_A_CENTRE * space.width, replace=False))]
-    rest, books = sample.copy(), []
-    grain = 1e-5 * (np.abs(sample).max() or 1.0)  # what differs by less differs by rounding
-    for _ in range(space.depth):
-        distinct = len(np.unique(np.round(rest / grain).astype(np.int32), axis=0))
-        kmeans = KMeans(
-            min(space.width, distinct), n_init=1, max_iter=25, random_state=int(rng.integers(2**31))
-        ).fit(rest)
-        centres = np.full((space.width, vectors.shape[1]), np.inf, vectors.dtype)  # unused nodes are far away
-        centres[: len(kmeans.cluster_centers_)] = kmeans.cluster_centers_
-        books.append(centres)
-        rest -= kmeans.cluster_centers_[kmeans.labels_]
-    return books
+def _centres(vectors, width, rng):
+    """K centres of k-means; infinitely far away those that too few distinct vectors leave over."""
+    grain = 1e-5 * (np.abs(vectors).max() or 1.0)  # what differs by less differs by rounding
+    distinct = len(np.unique(np.round(vectors / grain).astype(np.int32), axis=0))
+    n_centres, seed = min(width, distinct), int(rng.integers(2**31))
+    kmeans = KMeans(n_centres, n_init=1, max_iter=25, random_state=seed).fit(vectors)
+    centres = np.full((width, vectors.shape[1]), np.inf, np.float32)
+    centres[: len(kmeans.cluster_centers_)] = kmeans.cluster_centers_
+    return centres
 
 
-def _nearest_paths(vectors, books, n_paths, space):
-    """Return the `n_paths` codes whose sums of centres come closest to each vector, by a beam over layers."""
-    beam = max(2 * n_paths, 4)
-    n = len(vectors)
-    rest = vectors[:, None, :]  # (n, b, dim)
-    codes = np.zeros((n, 1), np.int64)
-    for centres in books:
-        finite = np.isfinite(centres[:, 0])
-        safe = np.where(finite[:, None], centres, 0)
-        distance = ((rest**2).sum(-1, keepdims=True) - 2 * rest @ safe.T) + (safe**2).sum(-1)  # (n, b, K)
-        distance[..., ~finite] = np.inf
-        flat = distance.reshape(n, -1)
+def _sample(rows, width, rng):
+    most = _SAMPLE_A_CENTRE * width
+    return rows if len(rows) <= most else np.sort(rng.choice(rows, most, replace=False))
+
+
+def _tables(vectors, space, rng, n_threads):
+    """Centres by layer, (P, K, dim): P parents, K in the second layer, one for all in the others."""
+    width, every = space.width, np.arange(len(vectors))
+    tables = [_centres(vectors[_sample(every, width, rng)], width, rng)[None]]
+    for layer in range(1, space.depth):
+        codes, rest = _nearest(vectors, tables, 1, width, n_threads)
+        if layer == 1:
+            members = [_sample(np.flatnonzero(codes[:, 0] == node), width, rng) for node in range(width)]
+            rngs = rng.spawn(width)
+
+            def below(node, stop, rest=rest, members=members, rngs=rngs):
+                if len(members[node]) == 0:
+                    return np.full((width, vectors.shape[1]), np.inf, np.float32)
+                return _centres(rest[members[node]], width, rngs[node])
+
+            tables.append(np.stack(run_blocks(below, range(width + 1), n_threads)))
+        else:
+            tables.append(_centres(rest[_sample(every, width, rng)], width, rng)[None])
+    return tables
+
+
+def _distances(rest, parents, table):
+    """Squared distances (n, b, K) of what is left of the vectors to the centres after their nodes (n, b)."""
+    distance = np.full((*rest.shape[:2], table.shape[1]), np.inf, np.float32)
+    for parent in np.unique(parents):
+        rows, used = parents == parent, np.isfinite(table[parent, :, 0])
+        own, centres = rest[rows], table[parent][used]
+        near = np.full((len(own), table.shape[1]), np.inf, np.float32)
+        near[:, used] = (own**2).sum(-1, keepdims=True) - 2 * own @ centres.T + (centres**2).sum(-1)
+        distance[rows] = near
+    return distance
+
+
+def _nearest_paths(vectors, tables, n_paths, width):
+    """Return the `n_paths` codes whose sums of centres come closest to each vector, by a beam over layers.
+
+    Returns
+    -------
+    codes : ndarray of shape (n, n_paths), int64
+    rest : ndarray of shape (n, dim)
+        What the nearest leaves over.
+    """
+    beam, n = max(2 * n_paths, _LEAST_BEAM), len(vectors)
+    rest, codes, nodes = vectors[:, None, :], np.zeros((n, 1), np.int64), np.zeros((n, 1), np.int64)
+    for table in tables:
+        parents = nodes if len(table) > 1 else np.zeros_like(nodes)
+        flat = _distances(rest, parents, table).reshape(n, -1)
         best = np.argpartition(flat, min(beam, flat.shape[1]) - 1, axis=1)[:, :beam]
         best.sort(axis=1)  # ties go to the first
         order = np.argsort(np.take_along_axis(flat, best, axis=1), axis=1, kind="stable")
-        parent, node = np.divmod(np.take_along_axis(best, order, axis=1), space.width)
+        place, nodes = np.divmod(np.take_along_axis(best, order, axis=1), width)
         rows = np.arange(n)[:, None]
-        rest = rest[rows, parent] - safe[node]
-        codes = codes[rows, parent] * space.width + node
-    return codes[:, :n_paths]
+        centres = table[parents[rows, place], nodes]
+        rest = rest[rows, place] - np.where(np.isfinite(centres), centres, 0)
+        codes = codes[rows, place] * width + nodes
+    return codes[:, :n_paths], rest[:, 0]
+
+
+def _nearest(vectors, tables, n_paths, width, n_threads):
+    """`_nearest_paths` in chunks on threads."""
+    parts = run_blocks(
+        lambda start, stop: _nearest_paths(vectors[start:stop], tables, n_paths, width),
+        even_bounds(len(vectors), _CHUNK),
+        n_threads,
+    )
+    codes, rest = zip(*parts, strict=True)
+    return np.concatenate(codes), np.concatenate(rest)
 
 
 def kmeans_paths(vectors, n_paths, space, rng, n_threads=1):
-    """Return first paths by residual k-means: items with close vectors share nodes.
+    """Return first paths by k-means: items with close vectors share nodes.
 
-    Layer d's nodes are the centres of a k-means of what is left of the vectors after the centres
-    of layers 1..d-1 are taken away; an item's J paths are those whose sums of centres are nearest.
+    The nodes of the first layer are the centres of a k-means of the vectors. After each of them, those of the
+    second layer are the centres of a k-means of its items; those of any further layer, the same after all
+    nodes, of what is left of all vectors when the centres before are taken away. An item's J paths are
+    those whose sums of centres are nearest, as a beam over the layers finds them.
 
     Parameters
     ----------
@@ -85,15 +152,19 @@ def kmeans_paths(vectors, n_paths, space, rng, n_threads=1):
 
     Returns
     -------
-    ndarray of shape (n_items, J), int64
+    FirstPaths
     """
     vectors = np.asarray(vectors, np.float32)
     # One thread: k-means adds up centres in the order in which threads finish.
     with threadpool_limits(1):
-        books = _codebooks(vectors, space, rng)
-        parts = run_blocks(
-            lambda start, stop: _nearest_paths(vectors[start:stop], books, n_paths, space),
-            even_bounds(len(vectors), _CHUNK),
-            n_threads,
-        )
-    return np.concatenate(parts)
+        tables = _tables(vectors, space, rng, n_threads)
+        paths, _ = _nearest(vectors, tables, n_paths, space.width, n_threads)
+    rows = (np.broadcast_to(table, (1 if layer == 0 else space.width, *table.shape[1:]))
+            for layer, table in enumerate(tables))  # fmt: skip
+    centres = np.concatenate(list(rows))
+    sizes, nodes = np.zeros(centres.shape[:2]), space.decode(paths[:, 0])
+    for layer in range(space.depth):
+        parents = 1 + (layer - 1) * space.width + nodes[:, layer - 1] if layer else np.zeros(len(nodes), int)
+        np.add.at(sizes, (parents, nodes[:, layer]), 1)
+    log_sizes = np.log(np.maximum(sizes, 0.5)).astype(np.float32)
+    return FirstPaths(paths, np.where(np.isfinite(centres), centres, 0), log_sizes)

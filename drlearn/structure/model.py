@@ -173,29 +173,41 @@ class _PathLikelihood(torch.autograd.Function):
 class StructureModel(nn.Module):
     """p(c|x): D softmax layers, each over the user vector and the nodes passed before (section 2.1, eq. 1).
 
-    A layer is one hidden layer of `n_hidden` rectified units over [x; e(c_1); ...; e(c_{d-1})].
-    Its first map is kept as what it is: a linear map of x plus one table of K rows for every
-    earlier layer.
+    A layer is one hidden layer of `n_hidden` rectified units over [x; e(c_1); ...; e(c_{d-1})], and beside
+    it, a departure from the paper, a linear map of x of its own for every node c_{d-1}. The first map of the
+    hidden layer is kept as what it is: a linear map of x plus one table of K rows for every earlier layer.
+    What is learned starts at zero, or where `start` says.
     """
 
     def __init__(self, dim, width, depth, n_hidden):
         super().__init__()
-        self.user = nn.Linear(dim, depth * n_hidden)
+        self.user_weight = nn.Parameter((2 * torch.rand(depth * n_hidden, dim) - 1) / dim**0.5)  # (D H, dim)
+        self.user_bias = nn.Parameter(torch.zeros(depth * n_hidden))  # (D H,)
         self.tables = nn.Parameter(torch.randn(depth, depth, width, n_hidden) * 0.1)  # (D, D, K, H)
-        self.output_weight = nn.Parameter(torch.randn(depth, n_hidden, width) / n_hidden**0.5)  # (D, H, K)
-        self.output_bias = nn.Parameter(torch.zeros(depth, width))  # (D, K)
+        self.output_weight = nn.Parameter(torch.zeros(depth, n_hidden, width))  # (D, H, K)
+        n_parents = 1 + (depth - 1) * width
+        self.node_weight = nn.Parameter(torch.zeros(n_parents, dim, width))  # (R, dim, K)
+        self.node_bias = nn.Parameter(torch.zeros(n_parents, width))  # (R, K)
+
+    @torch.no_grad()
+    def start(self, centres, log_sizes):  # (R, K, dim), (R, K) -> ()
+        """Let a node's logit begin as that of its centre plus the log of its size."""
+        self.node_weight.copy_(torch.from_numpy(centres).transpose(1, 2))  # (R, dim, K)
+        self.node_bias.copy_(torch.from_numpy(log_sizes))  # (R, K)
 
     def forward(self, x, nodes):  # (E, dim), (E, J, D) -> (E, J)
         """Return log p(c|x) of J paths an event."""
-        depth, n_hidden, _ = self.output_weight.shape
-        user = self.user(x).view(len(x), depth, n_hidden)  # (E, D, H)
-        logits = F.relu(user[:, 0]) @ self.output_weight[0] + self.output_bias[0]  # (E, K)
+        depth, n_hidden, width = self.output_weight.shape
+        user = F.linear(x, self.user_weight, self.user_bias).view(len(x), depth, n_hidden)  # (E, D, H)
+        logits = F.relu(user[:, 0]) @ self.output_weight[0]  # (E, K)
+        logits = logits + x @ self.node_weight[0] + self.node_bias[0]  # (E, K)
         total = F.log_softmax(logits, dim=-1).gather(1, nodes[:, :, 0])  # (E, J)
         for d in range(1, depth):
-            hidden = user[:, d, None]  # (E, 1, H)
+            hidden, parents = user[:, d, None], 1 + (d - 1) * width + nodes[:, :, d - 1]  # (E, 1, H), (E, J)
             for i in range(d):
                 hidden = hidden + F.embedding(nodes[:, :, i], self.tables[d, i])  # (E, J, H)
-            logits = F.relu(hidden) @ self.output_weight[d] + self.output_bias[d]  # (E, J, K)
+            logits = F.relu(hidden) @ self.output_weight[d] + self.node_bias[parents]  # (E, J, K)
+            logits = logits + torch.einsum("ei,ejik->ejk", x, self.node_weight[parents])  # (E, J, K)
             picked = logits.gather(2, nodes[:, :, d, None])[..., 0]  # (E, J)
             total = total + picked - logits.logsumexp(dim=-1)
         return total
@@ -203,8 +215,7 @@ class StructureModel(nn.Module):
     def loss(self, x, nodes, exists):  # (E, dim), (E, J, D), (E, J) -> ()
         """Return -sum over events of log sum_j p(c_j|x): J paths enter by log-sum-exp (section 2.1)."""
         if x.device.type == "cpu" and x.dtype == torch.float32:
-            parameters = (self.user.weight, self.user.bias, self.tables, self.output_weight, self.output_bias)
-            return _PathLikelihood.apply(x, nodes, exists, *parameters)
+            return _PathLikelihood.apply(x, nodes, exists, *self.parameters())
         on_paths = exists.any(dim=1)  # an item without paths teaches nothing
         log_probs = self(x, nodes)[on_paths].masked_fill(~exists[on_paths], -torch.inf)  # (E', J)
         return -log_probs.logsumexp(dim=1).sum()
@@ -213,18 +224,10 @@ class StructureModel(nn.Module):
     def export(self):
         """Return the network as `StructureArrays`; nothing of torch passes this line."""
         depth, n_hidden, _ = self.output_weight.shape
-        dim = self.user.in_features
-
-        def plain(tensor):
-            return np.ascontiguousarray(tensor.detach().cpu().numpy()).copy()
-
-        return StructureArrays(
-            plain(self.user.weight.view(depth, n_hidden, dim).transpose(1, 2)),
-            plain(self.user.bias.view(depth, n_hidden)),
-            plain(self.tables),
-            plain(self.output_weight),
-            plain(self.output_bias),
-        )
+        dim = self.user_weight.shape[1]
+        user_weight = self.user_weight.view(depth, n_hidden, dim).transpose(1, 2)  # (D, dim, H)
+        parameters = user_weight, self.user_bias.view(depth, n_hidden), *list(self.parameters())[2:]
+        return StructureArrays(*(np.array(p.cpu().numpy(), order="C") for p in parameters))
 
 
 def with_weights(make, weights):

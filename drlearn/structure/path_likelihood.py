@@ -10,6 +10,7 @@ import numpy as np
 
 from drlearn._exponential import exponentials
 from drlearn._runtime import fast_jit
+from drlearn.search.beam import add_product
 
 _CHUNK = 64
 _ZERO, _ONE = np.float32(0.0), np.float32(1.0)
@@ -35,12 +36,32 @@ def _hidden_units(users, nodes, layer, tables, hidden):
 
 
 @fast_jit
-def _probabilities(logits, bias, mass, power, power_bits, log_totals):
-    """Softmax of the rows of `logits`, to which `bias` is added, and the logs of their sums."""
+def _parent(nodes, layer, width):
+    """Row of the weights that a path's node before `layer` stands for."""
+    return 1 + (layer - 1) * width + nodes[layer - 1]
+
+
+@fast_jit
+def _logits(x, nodes, layer, hidden, output_weight, node_weight, node_bias, logits):
+    """Logits of a layer: a row an event in the first layer, a row a path in the others."""
+    n_rows, width = 1 if layer == 0 else nodes.shape[1], logits.shape[1]
+    if hidden.shape[1] > 0:
+        np.dot(hidden, output_weight, logits)
+    else:
+        logits[:] = _ZERO
+    for event in range(x.shape[0]):
+        for path in range(n_rows):
+            parent = _parent(nodes[event, path], layer, width) if layer > 0 else 0
+            row, bias = logits[event * n_rows + path], node_bias[parent]
+            for k in range(width):
+                row[k] += bias[k]
+            add_product(x[event], node_weight[parent], row)
+
+
+@fast_jit
+def _probabilities(logits, mass, power, power_bits, log_totals):
+    """Softmax of the rows of `logits`, and the logs of their sums."""
     n_rows, width = logits.shape
-    for row in range(n_rows):
-        for k in range(width):
-            logits[row, k] += bias[k]
     flat_power, flat_bits = power.reshape(-1), power_bits.reshape(-1)
     exponentials(logits.reshape(-1), _ZERO, 1.0, n_rows * width, mass.reshape(-1), flat_power, flat_bits)
     for row in range(n_rows):
@@ -78,8 +99,8 @@ def _responsibilities(log_probs, exists, shares):
 
 
 @fast_jit
-def _layer_backward(mass, shares, nodes, layer, hidden, weight, part, rows_gradient):
-    """Turn probabilities into the gradient of the logits; write those of weight and hidden units."""
+def _logit_gradients(mass, shares, nodes, layer):
+    """Turn probabilities into the gradient of the logits: responsibilities times (probability - node)."""
     n_rows, width = 1 if layer == 0 else nodes.shape[1], mass.shape[1]
     for event in range(nodes.shape[0]):
         if layer == 0 and shares[event].sum() == 0:  # an item without paths teaches nothing
@@ -90,6 +111,32 @@ def _layer_backward(mass, shares, nodes, layer, hidden, weight, part, rows_gradi
                 for k in range(width):
                     row[k] *= share
             row[nodes[event, path, layer]] -= share
+
+
+@fast_jit
+def _nodes_backward(x, mass, nodes, shares, layer, node_weight, grad_weight, grad_bias, grad_x):
+    """Add the gradients of node weights, node biases and user vectors."""
+    n_rows, width = 1 if layer == 0 else nodes.shape[1], mass.shape[1]
+    for event in range(x.shape[0]):
+        for path in range(n_rows):
+            if layer > 0 and shares[event, path] == 0:
+                continue
+            parent = _parent(nodes[event, path], layer, width) if layer > 0 else 0
+            row, bias = mass[event * n_rows + path], grad_bias[parent]
+            for k in range(width):
+                bias[k] += row[k]
+            for j in range(x.shape[1]):
+                weight, gradient, value = node_weight[parent, j], grad_weight[parent, j], x[event, j]
+                total = _ZERO
+                for k in range(width):
+                    gradient[k] += value * row[k]
+                    total += weight[k] * row[k]
+                grad_x[event, j] += total
+
+
+@fast_jit
+def _hidden_backward(mass, hidden, weight, part, rows_gradient):
+    """Write the gradients of a layer's output weight and of its hidden units."""
     np.dot(hidden.T, mass, part)
     np.dot(mass, weight.T, rows_gradient)
     for row in range(hidden.shape[0]):
@@ -127,15 +174,16 @@ def likelihood_gradients(x, nodes, exists, parameters, grad_x, gradients):
     exists : ndarray of shape (E, J), bool
         Which of the paths there are.
     parameters : tuple of float32 ndarrays
-        Weight (D H, dim) and bias (D H,) of the users' parts, tables (D, D, K, H), output weight (D, H, K)
-        and output bias (D, K).
+        Weight (D H, dim) and bias (D H,) of the users' parts, tables (D, D, K, H), output weight (D, H, K),
+        node weight (R, dim, K) and node bias (R, K), R = 1 + (D - 1) K.
     grad_x : ndarray of shape (E, dim)
         Filled.
     gradients : tuple of ndarrays
         Of the shapes of `parameters`, zeros; filled.
     """
-    user_weight, user_bias, tables, output_weight, output_bias = parameters
-    grad_user_weight, grad_user_bias, grad_tables, grad_output_weight, grad_output_bias = gradients
+    user_weight, user_bias, tables, output_weight, node_weight, node_bias = parameters
+    grad_user_weight, grad_user_bias, grad_tables, grad_output_weight = gradients[:4]
+    grad_node_weight, grad_node_bias = gradients[4:]
     n_paths, depth = nodes.shape[1:]
     _, n_hidden, width = output_weight.shape
     rows = _CHUNK * n_paths
@@ -150,36 +198,38 @@ def likelihood_gradients(x, nodes, exists, parameters, grad_x, gradients):
     for start in range(0, x.shape[0], _CHUNK):
         n = min(_CHUNK, x.shape[0] - start)
         now, mine, log_prob = x[start : start + n], nodes[start : start + n], log_probs[:n]
-        np.dot(now, user_weight.T, users[:n])
-        users[:n] += user_bias
+        grad_now = grad_x[start : start + n]
+        if n_hidden > 0:
+            np.dot(now, user_weight.T, users[:n])
+            users[:n] += user_bias
         log_prob[:] = 0
         for layer in range(depth):
             n_rows = n if layer == 0 else n * n_paths
-            _hidden_units(users[:n], mine, layer, tables, hidden[layer])
-            np.dot(hidden[layer, :n_rows], output_weight[layer], logits[:n_rows])
-            _probabilities(
-                logits[:n_rows], output_bias[layer], mass[layer, :n_rows], power, power_bits, log_totals
-            )
+            units, rows_logits = hidden[layer, :n_rows], logits[:n_rows]
+            _hidden_units(users[:n], mine, layer, tables, units)
+            _logits(now, mine, layer, units, output_weight[layer], node_weight, node_bias, rows_logits)
+            _probabilities(rows_logits, mass[layer, :n_rows], power, power_bits, log_totals)
             for event in range(n):
                 for path in range(n_paths):
                     row = event if layer == 0 else event * n_paths + path
                     log_prob[event, path] += logits[row, mine[event, path, layer]] - log_totals[row]
         loss += _responsibilities(log_prob, exists[start : start + n], shares[:n])
+        grad_now[:] = 0
         for layer in range(depth):
             n_rows = n if layer == 0 else n * n_paths
             gradient, flow = mass[layer, :n_rows], rows_gradient[:n_rows]
-            _layer_backward(
-                gradient, shares[:n], mine, layer, hidden[layer, :n_rows], output_weight[layer], part, flow
-            )
-            grad_output_weight[layer] += part
-            for row in range(n_rows):
-                for k in range(width):
-                    grad_output_bias[layer, k] += gradient[row, k]
-            _spread(flow, mine, layer, grad_tables, grad_users[:n])
-        np.dot(grad_users[:n].T, now, user_part)
-        grad_user_weight += user_part
-        for event in range(n):
-            for h in range(grad_users.shape[1]):
-                grad_user_bias[h] += grad_users[event, h]
-        np.dot(grad_users[:n], user_weight, grad_x[start : start + n])
+            _logit_gradients(gradient, shares[:n], mine, layer)
+            grads = grad_node_weight, grad_node_bias, grad_now
+            _nodes_backward(now, gradient, mine, shares[:n], layer, node_weight, *grads)
+            if n_hidden > 0:
+                _hidden_backward(gradient, hidden[layer, :n_rows], output_weight[layer], part, flow)
+                grad_output_weight[layer] += part
+                _spread(flow, mine, layer, grad_tables, grad_users[:n])
+        if n_hidden > 0:
+            np.dot(grad_users[:n].T, now, user_part)
+            grad_user_weight += user_part
+            for event in range(n):
+                for h in range(grad_users.shape[1]):
+                    grad_user_bias[h] += grad_users[event, h]
+            grad_now += np.dot(grad_users[:n], user_weight)
     return loss

@@ -125,10 +125,9 @@ def build_path_index(item_paths):
     )
 
 
-def automatic_width(n_items):
-    """Return the width that suits a catalogue: 10 n**0.2, about 50 for 4 thousand items, 170 for 1.5 million.
+def automatic_width(n_items, depth):
+    """Return the width that suits a catalogue: as many paths as ``n_items ** 0.72``, or two nodes a layer.
 
-    With three layers this gives 1000 n**0.6 paths: room for small paths in small catalogues, and in
-    large ones a share of the items' paths to each.
+    With as many first paths as items, it holds 10 items of 4 thousand, 20 of 45 thousand, 50 of 1.5 million.
     """
-    return max(2, round(10 * n_items**0.2))
+    return max(2, round(n_items ** (0.72 / depth)))

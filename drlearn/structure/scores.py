@@ -1,7 +1,8 @@
 """Sparse score tables: for every item its S best paths and their scores s[v, c].
 
 Paper: section 3. The score of item v on path c is the probability that its users give the path,
-summed over v's events: s[v, c] = sum over events (x, v) of p(c | x), known where a beam reached c.
+summed over v's events: s[v, c] = sum over events (x, v) of p(c | x), known where a beam reached c. A
+departure: the item's own vector may stand for some events more, since a few say little.
 """
 
 from __future__ import annotations
@@ -87,21 +88,27 @@ def _keep_largest(codes, sums, n, order, top_codes, top_scores):
 
 
 @jit
-def _score_items(X, indptr, structure, beam_size, top_codes, top_scores):
-    """Score the paths of consecutive items whose events' user vectors are rows of `X` under `indptr`."""
+def _score_items(X, indptr, own, n_own, structure, beam_size, top_codes, top_scores):
+    """Score the paths of consecutive items whose events' user vectors are rows of `X` under `indptr`.
+
+    Rows of `own`, where there are any, are the items' own vectors, which count as `n_own` events each.
+    """
     found_codes = np.empty(beam_size, np.int64)
     found_log_probs = np.empty(beam_size, np.float32)
-    users, scratch = user_parts(X, structure), beam_scratch(structure, beam_size)
-    order = np.empty(top_codes.shape[1], np.int32)
+    users, owners = user_parts(X, structure), user_parts(own, structure)
+    order, scratch = np.empty(top_codes.shape[1], np.int32), beam_scratch(structure, beam_size)
     keys, places, codes, sums = _table(4 * beam_size)
     for item in range(indptr.shape[0] - 1):
-        n = 0
-        for event in range(indptr[item], indptr[item + 1]):
-            found = beam_search(users[event], structure, beam_size, scratch, found_codes, found_log_probs)
+        n, first, last = 0, indptr[item], indptr[item + 1]
+        for event in range(first - (first < last and own.shape[0] > 0), last):
+            x, user, weight = X[max(event, first)], users[max(event, first)], np.float32(1.0)
+            if event < first:
+                x, user, weight = own[item], owners[item], n_own
+            found = beam_search(x, user, structure, beam_size, scratch, found_codes, found_log_probs)
             if n + found > codes.shape[0]:
                 keys, places, codes, sums = _in_twice_the_room(codes, sums, n)
             for i in range(found):
-                amount = np.exp(found_log_probs[i])
+                amount = weight * np.exp(found_log_probs[i])
                 n = _add(keys, places, codes, sums, n, found_codes[i], np.float32(0.0), amount)
         _empty(keys, codes, n)
         _keep_largest(codes, sums, n, order, top_codes[item], top_scores[item])
@@ -124,7 +131,8 @@ def sample_events(items, n_items, max_events, rng):
     return np.sort(order[rank < max_events])
 
 
-def score_paths(X, items, n_items, structure, *, beam_size, n_paths, events=None, n_threads=1, progress=None):
+def score_paths(X, items, n_items, structure, *, beam_size, n_paths, events=None, own=None, n_own=1,
+                n_threads=1, progress=None):  # fmt: skip
     """Score every item's paths from beams over its events.
 
     Parameters
@@ -141,6 +149,9 @@ def score_paths(X, items, n_items, structure, *, beam_size, n_paths, events=None
         S, paths kept per item.
     events : ndarray of int, default=None
         Places of the events to score by, such as those of `sample_events`; None takes all.
+    own : ndarray of shape (n_items, dim), float32, default=None
+        A vector for each item, that counts as `n_own` more of its events where it has any.
+    n_own : float, default=1
     n_threads : int, default=1
     progress : callable, default=None
         Called with the number of events done, from any thread.
@@ -160,6 +171,8 @@ def score_paths(X, items, n_items, structure, *, beam_size, n_paths, events=None
         _score_items(
             X[order[first:last]],
             indptr[start : stop + 1] - first,
+            X[:0] if own is None else own[start:stop],
+            np.float32(n_own),
             structure,
             beam_size,
             table.codes[start:stop],
