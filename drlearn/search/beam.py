@@ -14,6 +14,7 @@ import numpy as np
 
 from drlearn._exponential import exponentials
 from drlearn._runtime import even_bounds, fast_jit, jit, run_blocks
+from drlearn.search.products import add_product
 from drlearn.search.selection import keep_best, sort_best_first
 
 _ZERO, _LEAST, _MOST = np.float32(0.0), np.float32(1e-25), np.float32(1e25)
@@ -93,22 +94,6 @@ def beam_scratch(structure, beam_size):
         np.empty(rows, f32), np.empty((2, beam_size, depth), i32), np.empty((2, beam_size), np.int64),
         np.empty((2, beam_size), f32), np.empty(room, f32), np.empty(room, i32), np.empty(beam_size, i32),
     )  # fmt: skip
-
-
-@fast_jit
-def add_product(x, weight, out):
-    """Add x @ weight to `out`, for one row x."""
-    dim, width = weight.shape
-    whole = dim - dim % 4
-    for j in range(0, whole, 4):  # four at a time: `out` is read and written once for all
-        a, b, c, d = x[j], x[j + 1], x[j + 2], x[j + 3]
-        first, second, third, fourth = weight[j], weight[j + 1], weight[j + 2], weight[j + 3]
-        for k in range(width):
-            out[k] += (a * first[k] + b * second[k]) + (c * third[k] + d * fourth[k])
-    for j in range(whole, dim):
-        row = weight[j]
-        for k in range(width):
-            out[k] += x[j] * row[k]
 
 
 @fast_jit

@@ -10,7 +10,7 @@ import numpy as np
 
 from drlearn._exponential import exponentials
 from drlearn._runtime import fast_jit
-from drlearn.search.beam import add_product
+from drlearn.search.products import add_product
 
 _CHUNK = 64
 _ZERO, _ONE = np.float32(0.0), np.float32(1.0)
