@@ -43,7 +43,7 @@ def as_ids(values: Any, name: str = "values") -> np.ndarray:
 
 def any_unknown(codes: np.ndarray) -> bool:
     """Whether a code is -1; where there are few, other ways to ask take longer."""
-    return len(codes) > 0 and bool(codes[codes.argmin()] < 0)
+    return codes.size > 0 and bool(codes.take(codes.argmin()) < 0)
 
 
 def differ_in_kind(found: np.ndarray, known: np.ndarray) -> bool:
@@ -354,8 +354,8 @@ class Vocabulary:
 
     def _decode(self, codes: np.ndarray) -> np.ndarray:
         """Decode codes that are known to fit a vocabulary that is not empty."""
-        ids, unknown = self._ids[codes], codes < 0
-        return np.where(unknown, self.missing, ids) if np.count_nonzero(unknown) else ids
+        ids = self._ids.take(codes)
+        return np.where(codes < 0, self.missing, ids) if any_unknown(codes) else ids
 
     def __len__(self) -> int:
         return len(self._ids)

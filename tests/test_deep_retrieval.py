@@ -280,3 +280,11 @@ def test_verbose_prints_a_line_a_round_to_stderr(X, capsys):
     assert all("layer_entropies" in line and "recall" not in line for line in lines) and out == ""
     DeepRetrievalRecommender(**QUICK).fit(X)
     assert capsys.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("n_candidates", [1, 10, 15, 20, 25, 40, 41, 99])
+@pytest.mark.parametrize("found", [[10, 20, 40], [10, 10, 10], [20, 15, 40], [10, 40, 40]])
+def test_beams_between_the_measured_points_are_interpolated(found, n_candidates):
+    beams = np.array([1.0, 2, 4])
+    wanted = np.ceil(np.interp(n_candidates, np.maximum.accumulate(found), beams))
+    assert _diagnostics.beam_for(np.stack([beams, found], axis=1), n_candidates) == wanted
