@@ -7,10 +7,10 @@ row is history, the second half truth. Methods take turns in one process. What c
 in the table. Needs the `bench` extra.
 
     python benchmarks/retrieval.py --items 10000 100000
-    python benchmarks/retrieval.py --data amazon-beauty diginetica --k 100 --set width=24 n_hidden=256
+    python benchmarks/retrieval.py --data amazon-beauty diginetica --k 100
     python benchmarks/retrieval.py --items 1480000 --fit          # fit only; a later run measures
     python benchmarks/retrieval.py --items 10000000 --users 1000000 --events 20 \
-        --set width=100 n_epochs=2 n_candidate_paths=30 --skip hnswlib faiss-hnsw
+        --set n_epochs=2 n_candidate_paths=30 --skip hnswlib faiss-hnsw
     python benchmarks/retrieval.py --items 10000 100000 1480000 --report   # of what was measured before
 """
 
@@ -38,16 +38,11 @@ from drlearn.metrics import recall_at_k
 from drlearn.model_selection import holdout_users
 from drlearn.structure.scores import ScoreTable
 
-FULL_PATHS = {"n_hidden": 256, "distillation": 0}
 # By items: users, mean events a user, parameters of the estimator.
 CATALOGUES = {
-    10_000: (5_000, 20, {"width": 24, **FULL_PATHS}),
-    100_000: (30_000, 25, {"width": 32, **FULL_PATHS, "n_epochs": 6, "max_iter": 1}),
-    1_480_000: (
-        297_000,
-        29.5,
-        {"width": 40, **FULL_PATHS, "n_candidate_paths": 100, "n_epochs": 4, "max_iter": 1},
-    ),
+    10_000: (5_000, 20, {}),
+    100_000: (30_000, 25, {"n_epochs": 6, "max_iter": 1}),
+    1_480_000: (297_000, 29.5, {"distillation": 0, "n_epochs": 4, "max_iter": 1}),
 }
 LIBRARIES = ("numpy", "numba", "torch", "faiss-cpu", "hnswlib", "implicit")
 HELD_OUT, BATCH_LAPS, WARM_LAPS = 2000, 20, 20

@@ -232,7 +232,7 @@ def test_encoders(X, encoder):
 
 def test_width_and_depth(X):
     est = DeepRetrievalRecommender(**QUICK | {"width": "auto", "depth": 2}).fit(X)
-    assert est.path_space_.width == automatic_width(np.count_nonzero(X.item_counts()), 2)
+    assert est.path_space_.width == automatic_width(np.count_nonzero(X.item_counts()))
     assert est.item_paths_.max() < est.path_space_.width**2
     flat = DeepRetrievalRecommender(**QUICK | {"width": 9, "depth": 1, "n_paths": 1}).fit(X)
     assert flat.item_paths_.max() <= 8 and flat.recommend(X, k=3).shape == (len(X), 3)

@@ -340,7 +340,7 @@ BAD = {
     "path_weight": (-0.1, NAN, INF, "some", None),
     "distillation": (-0.1, 1.1, NAN, "half", None),
     "horizon": (0, 0.9, NAN, INF, "some", None),
-    "n_hidden": COUNT,
+    "n_hidden": (-1, 1.5, "many", None),
     "n_structure_epochs": COUNT,
     "validation_fraction": (-0.1, 0.95, 1, NAN, "half", None),
 }

@@ -33,3 +33,5 @@ def test_the_peak_of_a_fit_is_estimated_from_what_it_keeps():
     kept = [est.item_vectors_, est.softmax_model_.item_table.detach().numpy(), est.item_paths_]
     kept = sum(array.nbytes for array in [*kept, *est.path_scores_])
     assert kept < est._peak_bytes(X) < 1.5 * kept + 40 * X.n_events
+    wide = DeepRetrievalRecommender(**SOFTMAX | QUICK | {"width": 1000})
+    assert wide._peak_bytes(X) - est._peak_bytes(X) > 4 * 1001 * 1000 * 4  # of nodes' vectors alone

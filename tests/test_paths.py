@@ -94,7 +94,6 @@ def test_crowded_hash_table_uses_every_slot():
     assert all(keys[find_slot(keys, key)] == key for key in alike)
 
 
-@pytest.mark.parametrize(("n_items", "least", "most"), [(1, 2, 2), (4_000, 18, 22), (1_500_000, 160, 175)])
+@pytest.mark.parametrize(("n_items", "least", "most"), [(1, 2, 20), (4_000, 45, 55), (1_500_000, 165, 175)])
 def test_automatic_width_grows_with_the_catalogue(n_items, least, most):
-    assert least <= automatic_width(n_items, 2) <= most
-    assert abs(automatic_width(n_items, 3) ** 3 - n_items**0.72) <= 0.2 * n_items**0.72 + 8
+    assert least <= automatic_width(n_items) <= most

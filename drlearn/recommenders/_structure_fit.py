@@ -47,7 +47,9 @@ class StructureFit(StructureRetrieval):
         """As training together takes, or an M-step, with score table and event vectors: the larger."""
         an_item = 8 * self.embedding_dim + 12 * self.n_candidate_paths + 16 * self.n_paths
         an_event = 4 * self.embedding_dim + 20  # of which some are chosen, by number
-        return max(super()._peak_bytes(X), an_item * X.n_items + an_event * X.n_events)
+        width = 0 if self.width == "auto" else self.width  # "auto" is too narrow to count
+        nodes = 24 * self.embedding_dim * width * (1 + (self.depth - 1) * width)  # moments, shards' gradients
+        return max(super()._peak_bytes(X), an_item * X.n_items + an_event * X.n_events) + nodes
 
     def _alpha(self, counts, space):
         from drlearn.structure.assignment import automatic_alpha

@@ -31,10 +31,10 @@ class DeepRetrievalRecommender(StructureStreaming):
     ----------
     width : int or "auto", default="auto"
         K, nodes a layer. "auto" is ``10 * n_items**0.2``.
-    depth : int, default=3
-        D, layers.
-    n_paths : int, default=3
-        J, paths an item.
+    depth : int, default=2
+        D, layers. The paper takes 3.
+    n_paths : int, default=1
+        J, paths an item. The paper takes 3.
     beam_size : int or "auto", default="auto"
         B, paths followed in retrieval. "auto" picks per call the beam that brought about eight
         times `k` candidates a user when it was measured at the end of `fit`.
@@ -45,15 +45,15 @@ class DeepRetrievalRecommender(StructureStreaming):
         costs one nat on each event of an average item.
     penalty_degree : int, default=4
         m in the penalty f(n) = n**m / m.
-    n_candidate_paths : int, default=300
+    n_candidate_paths : int, default=100
         S, paths kept in an item's score table.
     decay : float, default=0.999
         eta of `partial_fit`: what an item's scores are multiplied by before those of new events join.
-    max_iter : int, default=2
+    max_iter : int, default=1
         EM rounds after the training together: an M-step, then E-steps over the frozen softmax.
     init : {"kmeans", "random"}, default="kmeans"
-        First paths: residual k-means of the item vectors before the last two epochs of training
-        together, or random paths from the first epoch on (the paper's).
+        First paths: k-means of the item vectors before the last two epochs of training together, or
+        random paths from the first epoch on (the paper's).
     distillation : float, default=0.5
         Share of the events whose item is drawn from the softmax in the rounds of EM, and in `partial_fit` at
         last: the structure learns to find what the softmax ranks first, not only what users met. 0 is the
@@ -79,8 +79,9 @@ class DeepRetrievalRecommender(StructureStreaming):
         How far ahead a user's wishes are learned: in the last three tenths of the epochs the target of a
         history is drawn from the rest of the row: geometric, in an endless row on average the
         `horizon`-th event, in short rows much nearer. 1 learns next events only, as the paper does.
-    n_hidden : int, default=64
-        Hidden units in each layer of the structure network.
+    n_hidden : int, default=0
+        Hidden units in each layer of the structure network, beside the vectors of the nodes: the paper's
+        network, without which no data were found less well.
     n_negatives : int, default=1024
         Sampled items a batch; where the catalogue has no more, all are used.
     n_epochs : int, default=14
@@ -157,8 +158,9 @@ class DeepRetrievalRecommender(StructureStreaming):
 
     Departures from the paper: the default encoder is stronger, items have one table of vectors
     and a cosine softmax, the softmax learns what comes later too (`horizon`) and teaches the structure
-    (`distillation`), first paths come from k-means, and the M-step starts from scores of the whole
-    training set rather than of the latest batches.
+    (`distillation`), every node has a vector of its own after each node of the layer before, first paths come
+    from k-means, and the M-step starts from scores of the whole training set rather than of the latest
+    batches, and from the items' own vectors.
 
     References
     ----------
@@ -175,9 +177,9 @@ class DeepRetrievalRecommender(StructureStreaming):
     """
 
     def __init__(self, *, width="auto", depth=2, n_paths=1, beam_size="auto", alpha="auto", penalty_degree=4,
-                 n_candidate_paths=100, decay=0.999, max_iter=2, init="kmeans", distillation=0.5,
+                 n_candidate_paths=100, decay=0.999, max_iter=1, init="kmeans", distillation=0.5,
                  path_weight=0.0, embedding_dim=64, encoder="mixed", history_length=69, repeats=False,
-                 horizon=20, n_hidden=64, n_negatives=1024, n_epochs=14, n_structure_epochs=3,
+                 horizon=20, n_hidden=0, n_negatives=1024, n_epochs=14, n_structure_epochs=3,
                  batch_size="auto", learning_rate=0.01, validation_fraction=0.0, device="cpu",
                  checkpoint_dir=None, n_jobs=None, random_state=None, verbose=0):  # fmt: skip
         self.width = width
@@ -212,8 +214,9 @@ class DeepRetrievalRecommender(StructureStreaming):
 
     def _check_parameters(self):
         super()._check_parameters()
-        for name in ("depth", "n_paths", "n_candidate_paths", "max_iter", "n_hidden", "n_structure_epochs"):
+        for name in ("depth", "n_paths", "n_candidate_paths", "max_iter", "n_structure_epochs"):
             check_number(getattr(self, name), name, Integral, 1)
+        check_number(self.n_hidden, "n_hidden", Integral, 0)
         for name in ("width", "beam_size"):
             check_number(getattr(self, name), name, Integral, 1, auto=True)
         check_number(self.alpha, "alpha", Real, 0, auto=True)
@@ -247,7 +250,7 @@ class DeepRetrievalRecommender(StructureStreaming):
         self._check_pairs(X)
         counts = X.item_counts()
         space = self._new_space(
-            automatic_width(np.count_nonzero(counts), self.depth) if self.width == "auto" else self.width
+            automatic_width(np.count_nonzero(counts)) if self.width == "auto" else self.width
         )
         warn_of_memory(
             self._peak_bytes(X), "Lower n_candidate_paths or embedding_dim, or leave out rare items."
