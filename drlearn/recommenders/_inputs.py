@@ -20,7 +20,7 @@ def check_number(value, name, kind, low, high=np.inf, *, low_open=False, auto=Fa
     """Return `value` if it is a number of `kind` in the range, or "auto" where allowed, else raise."""
     if auto and isinstance(value, str) and value == "auto":
         return value
-    if type(value) not in _PLAIN[kind] and (isinstance(value, bool) or not isinstance(value, kind)):
+    if type(value) not in _PLAIN.get(kind, ()) and (isinstance(value, bool) or not isinstance(value, kind)):
         word = ("an integer" if kind is Integral else "a number") + (" or 'auto'" if auto else "")
         raise TypeError(f"{name} must be {word}, got {value!r} of type {type(value).__name__}.")
     if not (low < value if low_open else low <= value) or not value <= high or value == np.inf:
