@@ -36,7 +36,8 @@ def test_rows_that_end_early_leave_the_others_alone():
 
     whole, ragged = states([3, 3, 3, 3]), states([3, 2, 1, 1])
     for t, n in enumerate([3, 2, 1, 1]):
-        np.testing.assert_array_equal(ragged[t, :n], whole[t, :n])
+        # BLAS may round a product as its number of rows has it.
+        np.testing.assert_allclose(ragged[t, :n], whole[t, :n], rtol=1e-6, atol=1e-7)
 
 
 def test_other_types_are_torchs_business():
