@@ -55,7 +55,7 @@ PEERS = {
     "bpr": "implicit_bpr.py",
     "sasrec": "rectools_sasrec.py",
 }
-AS_PRINTED = {"encoder": "gru", "init": "random", "horizon": 1, "distillation": 0}
+AS_PRINTED = {"encoder": "gru", "init": "random", "n_hidden": 64, "horizon": 1, "distillation": 0}
 BEAMS = (*range(2, 21), 24, 28, 34, 40, 48, 56, 68, 80, 96, 128, 160, 200, 256, 320, 400, 512)
 
 

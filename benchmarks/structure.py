@@ -6,8 +6,8 @@
     init     first paths from k-means or drawn at random, by rounds of EM
     time     milliseconds a user of Deep Retrieval and of its brute force, on one core
 
-The base is the paper's for its data sets (D = 3, J = 3, K and B by data set) with defaults elsewhere; --set
-changes it, and the report names it. Every fit is kept as a line of OUTPUT.jsonl as soon as it is measured, at
+The base is the paper's for its data sets (D = 3, J = 3, 64 hidden units, K and B by data set) with defaults
+elsewhere; --set changes it, and the report names it. Every fit is kept as a line of OUTPUT.jsonl as soon as it is measured, at
 many B and beside the scan of the same fit; no fit is made twice, whichever experiments ask for it. Processes
 with other seeds may share the file. OUTPUT-<experiment>.md, .json and .png hold the reports.
 
@@ -42,7 +42,7 @@ class Experiments:
         self.arguments, self.data = arguments, DATA[arguments.data]
         self.k = arguments.k or self.data.ks[0]
         self.beam = arguments.beam or self.data.beam
-        self.base = {"width": self.data.width, "depth": 3, "n_paths": 3}
+        self.base = {"width": self.data.width, "depth": 3, "n_paths": 3, "n_hidden": 64}
         self.base |= changes_of(arguments.set, arguments.data)
 
     def changes(self, experiment):

@@ -18,7 +18,8 @@ from drlearn.structure import checkpoint
 from drlearn.structure.training import JointTrainer, StructureTrainer
 
 SOFTMAX = {"n_epochs": 4, "embedding_dim": 8, "random_state": 0}
-QUICK = SOFTMAX | {"width": 6, "n_structure_epochs": 2, "n_hidden": 8, "n_candidate_paths": 20}
+QUICK = SOFTMAX | {"width": 6, "max_iter": 2, "n_structure_epochs": 2, "n_hidden": 8}
+QUICK |= {"n_candidate_paths": 20}
 RECOMMENDERS = [SoftmaxRecommender(**SOFTMAX), DeepRetrievalRecommender(**QUICK)]
 each = pytest.mark.parametrize("est", RECOMMENDERS, ids=lambda est: type(est).__name__)
 
