@@ -7,9 +7,10 @@
     time     milliseconds a user of Deep Retrieval and of its brute force, on one core
 
 The base is the paper's for its data sets (D = 3, J = 3, 64 hidden units, K and B by data set) with defaults
-elsewhere; --set changes it, and the report names it. Every fit is kept as a line of OUTPUT.jsonl as soon as it
-is measured, at many B and beside the scan of the same fit; no fit is made twice, whichever experiments ask for
-it. Processes with other seeds may share the file. OUTPUT-<experiment>.md, .json and .png hold the reports.
+elsewhere; --set changes it, and the report names it. Every fit is kept as a line of OUTPUT.jsonl as soon as
+it is measured, at many B and beside the scan of the same fit; no fit is made twice, whichever experiments ask
+for it. Processes with other seeds may share the file. OUTPUT-<experiment>.md, .json and .png hold the
+reports.
 
     python benchmarks/structure.py curves depth --seeds 0 1 --set n_epochs=8 &
     python benchmarks/structure.py curves depth --seeds 2 3 4 --set n_epochs=8
