@@ -143,7 +143,7 @@ def test_pipelines_keep_their_diagram(est, X):
 def test_a_structure_tells_its_paths_beams_and_losses(X):
     est = DeepRetrievalRecommender(**RECOMMENDERS[-1].get_params()).fit(X)
     page = learned(est)
-    assert page.facts["paths in use"] == f"{len(est.path_sizes_):,} of 83 = 512"  # 8 to the third
+    assert page.facts["paths in use"] == f"{len(est.path_sizes_):,} of 82 = 64"  # 8 squared
     assert page.facts["items on a path"].endswith(f"largest {est.path_sizes_.max()}")
     assert sum(int(tip.split(": ")[1].split()[0]) for tip in page.tips) == len(est.path_sizes_)
     beams = next(row for row in page.rows if row[0] == "size")

@@ -141,7 +141,7 @@ class StructureRetrieval(SoftmaxBase):
         >>> est = DeepRetrievalRecommender(n_epochs=2, max_iter=1, random_state=0).fit(X)
         >>> items, scores, paths = est.recommend(X[:2], k=3, return_scores=True, return_paths=True)
         >>> items.shape, scores.dtype, paths.shape
-        ((2, 3), dtype('float32'), (2, 3, 3))
+        ((2, 3), dtype('float32'), (2, 3, 1))
         >>> est.recommend([[7, 3]], k=2, beam_size=50, allow=[1, 2]).shape
         (1, 2)
         """
