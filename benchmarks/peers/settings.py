@@ -80,7 +80,7 @@ SETTINGS = {
         "sasrec": [{**_WHOLE, "session_max_len": n} for n in (30, 50)],
         "gru4rec": [_GRU4REC],
         "softmax": [{**_SOFTMAX, "n_epochs": n} for n in _EPOCHS],
-        "dr": [{**_DR, "n_epochs": n, "n_paths": 2, "n_structure_epochs": 4} for n in _EPOCHS],
+        "dr": [{**_DR, "n_epochs": n} for n in _EPOCHS],
     },
     "amazon-beauty": _untuned(session_max_len=20),
     "diginetica": _untuned(session_max_len=15),
