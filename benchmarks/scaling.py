@@ -45,8 +45,8 @@ from drlearn.structure.training import (
     target_events,
 )
 
-DIM, HIDDEN, DEPTH, WIDTH, N_PATHS, BEAM, N_CANDIDATE_PATHS = 64, 64, 3, 64, 3, 50, 300
-EVENTS_A_USER, BATCH, ITEMS_A_PATH, N_SWEEPS = 20, 2048, 8, 3
+DIM, HIDDEN, DEPTH, WIDTH, N_PATHS, BEAM, N_CANDIDATE_PATHS = 64, 0, 2, 64, 1, 16, 100
+EVENTS_A_USER, BATCH, ITEMS_A_PATH, N_SWEEPS = 20, 2048, 64, 3
 
 
 class Task(NamedTuple):
@@ -143,12 +143,14 @@ class World:
         """Return a trained network and the items' k-means paths that it was trained on."""
         if width not in self._networks:
             rng, space, n = np.random.default_rng(0), PathSpace(width, DEPTH), min(len(self.items), 2**17)
-            paths = kmeans_paths(self.vectors, N_PATHS, space, rng, self._n_threads)
-            model, targets = StructureModel(DIM, width, DEPTH, HIDDEN), PathTargets.of(paths, space, "cpu")
+            first = kmeans_paths(self.vectors, N_PATHS, space, rng, self._n_threads)
+            targets = PathTargets.of(first.item_paths, space, "cpu")
+            model = StructureModel(DIM, width, DEPTH, HIDDEN)
+            model.start(first.centres, first.log_sizes)
             trainer = StructureTrainer(model, self.users[:n], batch_size=BATCH, seed=0, shards=self._shards)
             for epoch in range(2):
                 trainer.epoch((0, epoch), self.items[:n], targets)
-            self._networks[width] = model.export(), paths
+            self._networks[width] = model.export(), first.item_paths
         return self._networks[width]
 
     def structure_epoch(self, n_events, width=WIDTH, n_paths=N_PATHS):

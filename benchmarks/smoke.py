@@ -71,7 +71,7 @@ def random_structure(rng, dim, width, depth, n_hidden):
         normal(depth, n_hidden, scale=0.1),
         normal(depth, depth, width, n_hidden, scale=1.0),
         normal(depth, n_hidden, width, scale=0.3),
-        normal(1 + (depth - 1) * width, dim, width, scale=0.1),
+        normal(1 + (depth - 1) * width, dim, width, scale=0.25),
         normal(1 + (depth - 1) * width, width, scale=1.0),
     )
 

@@ -21,8 +21,8 @@ X = make_interactions(n_users=400, n_items=240, random_state=0)
 train, test = X[:320], X[320:]
 
 # %%
-# `"auto"` makes the fourth item on a path cost what one nat on each event of an average item is worth. The
-# fit says in `alpha_` what that came to, which is where to search from, by factors of ten.
+# `"auto"` makes one more item than twice an even share cost what one nat on each event of an average item is
+# worth. The fit says in `alpha_` what that came to, which is where to search from, by factors of ten.
 
 base = DeepRetrievalRecommender(width=8, n_epochs=4, max_iter=2, random_state=0)
 automatic = clone(base).fit(train)
@@ -33,7 +33,7 @@ fits = {
 }
 
 # %%
-# The three layers of 8 nodes make 512 paths for 240 items on three paths each: tight on purpose. A full path
+# The two layers of 8 nodes make 64 paths for 240 items: tight on purpose. A full path
 # costs at retrieval: whoever is led to it has all its items scored.
 
 figure, axes = plt.subplots(figsize=(7, 3.4), layout="constrained")

@@ -27,11 +27,11 @@ history, truth = test.split(0.5)
 print(X)
 
 # %%
-# Every item gets three paths through three layers of nodes; a user is led to a few paths.
+# Every item gets a path through two layers of nodes; a user is led to a few paths.
 
 est = DeepRetrievalRecommender(n_epochs=6, random_state=0).fit(train)
 print(est.path_space_)
-print("paths of item 7:", est.path_space_.decode(est.item_paths_[7]).tolist())
+print("path of item 7:", est.path_space_.decode(est.item_paths_[7]).tolist())
 
 # %%
 # The brute force shares encoder and softmax with the structure, so what lies between the two is what the

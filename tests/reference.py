@@ -294,7 +294,7 @@ def matched_paths(top, item_paths, codes):
 
 
 def nearest_paths(vector, tables, n_paths):
-    """The paths whose sums of centres come nearest to a vector, by looking at all, and the least distance.
+    """The paths whose sums of centres come nearest to a vector, by looking at all of them.
 
     A layer's table has the K centres after each of P parents: of every node before, or of all alike (P = 1).
     """
@@ -306,8 +306,7 @@ def nearest_paths(vector, tables, n_paths):
             for table, parent, node in zip(tables, parents, path, strict=True)
         )
         distance[path_code(path, width)] = ((vector - centre) ** 2).sum()
-    best = sorted(distance, key=distance.get)
-    return best[:n_paths], distance[best[0]]
+    return sorted(distance, key=distance.get)[:n_paths]
 
 
 def pairs_of_rows(indptr):

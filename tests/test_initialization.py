@@ -84,10 +84,8 @@ def test_beam_over_all_sums_of_centres_equals_looking_at_all(n_paths):
     space = PathSpace(2, 2)  # its 4 paths all fit the beam
     vectors = rng.normal(size=(20, 3)).astype(np.float32)
     tables = initialization._tables(vectors, space, rng, 1)
-    found, rest = initialization._nearest_paths(vectors, tables, n_paths, space.width)
-    wanted = [reference.nearest_paths(vector, tables, n_paths) for vector in vectors]
-    assert found.tolist() == [paths for paths, _ in wanted]
-    np.testing.assert_allclose((rest**2).sum(axis=1), [distance for _, distance in wanted], rtol=1e-4)
+    found = initialization._nearest_paths(vectors, tables, n_paths, space.width)
+    assert found.tolist() == [reference.nearest_paths(vector, tables, n_paths) for vector in vectors]
 
 
 @pytest.mark.parametrize("n_items", [1, 2, 5])
@@ -160,8 +158,8 @@ def test_centres_and_sizes_are_those_of_the_paths(depth):
 
 @pytest.mark.parametrize("n_threads", [2, 3])
 def test_kmeans_does_not_depend_on_threads(monkeypatch, n_threads):
-    monkeypatch.setattr(initialization, "_CHUNK", 16)
-    vectors = np.random.default_rng(11).normal(size=(90, 4)).astype(np.float32)
+    monkeypatch.setattr(initialization, "_CELLS", 3 * 64)
+    vectors = np.random.default_rng(11).normal(size=(3000, 4)).astype(np.float32)
     one, other = (
         initialization.kmeans_paths(vectors, 2, PathSpace(3, 3), np.random.default_rng(0), n)
         for n in (1, n_threads)

@@ -37,7 +37,8 @@ class Round(NamedTuple):
 
 def as_users(item_vectors):
     """Return item vectors at the length of user vectors: those of users who look for the item."""
-    return item_vectors * (item_vectors.shape[1] ** 0.5 / np.linalg.norm(item_vectors, axis=1, keepdims=True))
+    norms = np.linalg.norm(item_vectors, axis=1, keepdims=True)
+    return item_vectors * (item_vectors.shape[1] ** 0.5 / np.maximum(norms, np.finfo(norms.dtype).tiny))
 
 
 class StructureFit(StructureRetrieval):
@@ -48,7 +49,8 @@ class StructureFit(StructureRetrieval):
         an_item = 8 * self.embedding_dim + 12 * self.n_candidate_paths + 16 * self.n_paths
         an_event = 4 * self.embedding_dim + 20  # of which some are chosen, by number
         width = 0 if self.width == "auto" else self.width  # "auto" is too narrow to count
-        nodes = 24 * self.embedding_dim * width * (1 + (self.depth - 1) * width)  # moments, shards' gradients
+        # Moments, gradients of a batch and of its shards, and what two rounds keep.
+        nodes = 48 * self.embedding_dim * width * (1 + (self.depth - 1) * width)
         return max(super()._peak_bytes(X), an_item * X.n_items + an_event * X.n_events) + nodes
 
     def _alpha(self, counts, space):

@@ -253,7 +253,7 @@ class DeepRetrievalRecommender(StructureStreaming):
             automatic_width(np.count_nonzero(counts)) if self.width == "auto" else self.width
         )
         warn_of_memory(
-            self._peak_bytes(X), "Lower n_candidate_paths or embedding_dim, or leave out rare items."
+            self._peak_bytes(X), "Lower n_candidate_paths, embedding_dim or width, or leave out rare items."
         )
         checkpoint, seed = self._checkpoint(X)
         with torch_session(seed), Shards(self._n_training_threads()) as shards:

@@ -6,7 +6,7 @@ import numpy as np
 
 from drlearn._runtime import even_bounds, jit, run_blocks
 from drlearn.search.encoder import encode_rows
-from drlearn.search.rerank import _retrieve_rows
+from drlearn.search.rerank import retrieve_rows
 
 _BLOCK = 256
 
@@ -17,7 +17,7 @@ def _answer_rows(
     seen_indptr, seen, top, scores, found,
 ):  # fmt: skip
     encode_rows(indptr, items, history_length, encoder, users)
-    _retrieve_rows(users, structure, beam_size, index, catalogue, seen_indptr, seen, top, scores, found)
+    retrieve_rows(users, structure, beam_size, index, catalogue, seen_indptr, seen, top, scores, found)
 
 
 def answer(

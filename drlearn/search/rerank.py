@@ -153,7 +153,7 @@ def score_items(x, items, mass, n, vectors, path_weight, scores):
 
 
 @jit
-def _retrieve_rows(X, structure, beam_size, index, catalogue, seen_indptr, seen, top, scores, found):
+def retrieve_rows(X, structure, beam_size, index, catalogue, seen_indptr, seen, top, scores, found):
     """Retrieve for each row of `X`; `found` gets candidates before filters, and after them."""
     codes, log_probs = np.empty(beam_size, np.int64), np.empty(beam_size, np.float32)
     items, mass = np.empty(1024, np.int32), np.empty(1024, np.float32)
@@ -203,7 +203,7 @@ def retrieve(X, structure, beam_size, index, catalogue, seen, k, n_threads=1):
 
     def block(start, stop):
         rows = slice(start, stop)
-        _retrieve_rows(
+        retrieve_rows(
             X[rows], structure, beam_size, index, catalogue,
             indptr[start : stop + 1], items, top[rows], scores[rows], found[rows],
         )  # fmt: skip

@@ -9,9 +9,10 @@ from sklearn.cluster import KMeans
 from threadpoolctl import threadpool_limits
 
 from drlearn._runtime import even_bounds, run_blocks
+from drlearn.structure.paths import PathSpace
 
 _SAMPLE_A_CENTRE = 256
-_CHUNK = 4096
+_CELLS = 2**19  # centres that a chunk of vectors is held against, times the beam
 _LEAST_BEAM = 8
 
 
@@ -53,7 +54,8 @@ def _centres(vectors, width, rng):
     grain = 1e-5 * (np.abs(vectors).max() or 1.0)  # what differs by less differs by rounding
     distinct = len(np.unique(np.round(vectors / grain).astype(np.int32), axis=0))
     n_centres, seed = min(width, distinct), int(rng.integers(2**31))
-    kmeans = KMeans(n_centres, n_init=1, max_iter=25, random_state=seed).fit(vectors)
+    with threadpool_limits(1, "openmp"):  # a limit of the thread that sets it, unlike that of BLAS
+        kmeans = KMeans(n_centres, n_init=1, max_iter=25, random_state=seed).fit(vectors)
     centres = np.full((width, vectors.shape[1]), np.inf, np.float32)
     centres[: len(kmeans.cluster_centers_)] = kmeans.cluster_centers_
     return centres
@@ -69,20 +71,35 @@ def _tables(vectors, space, rng, n_threads):
     width, every = space.width, np.arange(len(vectors))
     tables = [_centres(vectors[_sample(every, width, rng)], width, rng)[None]]
     for layer in range(1, space.depth):
-        codes, rest = _nearest(vectors, tables, 1, width, n_threads)
         if layer == 1:
-            members = [_sample(np.flatnonzero(codes[:, 0] == node), width, rng) for node in range(width)]
-            rngs = rng.spawn(width)
-
-            def below(node, stop, rest=rest, members=members, rngs=rngs):
-                if len(members[node]) == 0:
-                    return np.full((width, vectors.shape[1]), np.inf, np.float32)
-                return _centres(rest[members[node]], width, rngs[node])
-
-            tables.append(np.stack(run_blocks(below, range(width + 1), n_threads)))
+            tables.append(_second_table(vectors, tables[0], rng, n_threads))
         else:
-            tables.append(_centres(rest[_sample(every, width, rng)], width, rng)[None])
+            rest = vectors[_sample(every, width, rng)]
+            for node, parent, table in _passed(_nearest(rest, tables, 1, width, n_threads)[:, 0], tables):
+                rest = rest - table[parent, node]
+            tables.append(_centres(rest, width, rng)[None])
     return tables
+
+
+def _second_table(vectors, first, rng, n_threads):
+    """Centres after each node of the first layer, less the node's own."""
+    width = first.shape[1]
+    nodes, rngs = _nearest(vectors, [first], 1, width, n_threads)[:, 0], rng.spawn(width)
+
+    def below(node, stop):
+        members = _sample(np.flatnonzero(nodes == node), width, rngs[node])
+        if len(members) == 0:
+            return np.full(first.shape[1:], np.inf, np.float32)
+        return _centres(vectors[members] - first[0, node], width, rngs[node])
+
+    return np.stack(run_blocks(below, range(width + 1), n_threads))
+
+
+def _passed(codes, tables):
+    """Yield layer by layer the nodes of paths, their parents' rows of the layer's table, and the table."""
+    nodes = PathSpace(tables[0].shape[1], len(tables)).decode(codes)
+    for layer, table in enumerate(tables):
+        yield nodes[:, layer], nodes[:, layer - 1] if len(table) > 1 else 0, table
 
 
 def _distances(rest, parents, table):
@@ -98,14 +115,7 @@ def _distances(rest, parents, table):
 
 
 def _nearest_paths(vectors, tables, n_paths, width):
-    """Return the `n_paths` codes whose sums of centres come closest to each vector, by a beam over layers.
-
-    Returns
-    -------
-    codes : ndarray of shape (n, n_paths), int64
-    rest : ndarray of shape (n, dim)
-        What the nearest leaves over.
-    """
+    """Return the `n_paths` codes whose sums of centres come closest to each vector, by a beam over layers."""
     beam, n = max(2 * n_paths, _LEAST_BEAM), len(vectors)
     rest, codes, nodes = vectors[:, None, :], np.zeros((n, 1), np.int64), np.zeros((n, 1), np.int64)
     for table in tables:
@@ -119,18 +129,18 @@ def _nearest_paths(vectors, tables, n_paths, width):
         centres = table[parents[rows, place], nodes]
         rest = rest[rows, place] - np.where(np.isfinite(centres), centres, 0)
         codes = codes[rows, place] * width + nodes
-    return codes[:, :n_paths], rest[:, 0]
+    return codes[:, :n_paths]
 
 
 def _nearest(vectors, tables, n_paths, width, n_threads):
     """`_nearest_paths` in chunks on threads."""
-    parts = run_blocks(
-        lambda start, stop: _nearest_paths(vectors[start:stop], tables, n_paths, width),
-        even_bounds(len(vectors), _CHUNK),
-        n_threads,
+    return np.concatenate(
+        run_blocks(
+            lambda start, stop: _nearest_paths(vectors[start:stop], tables, n_paths, width),
+            even_bounds(len(vectors), max(64, _CELLS // width)),
+            n_threads,
+        )
     )
-    codes, rest = zip(*parts, strict=True)
-    return np.concatenate(codes), np.concatenate(rest)
 
 
 def kmeans_paths(vectors, n_paths, space, rng, n_threads=1):
@@ -158,7 +168,7 @@ def kmeans_paths(vectors, n_paths, space, rng, n_threads=1):
     # One thread: k-means adds up centres in the order in which threads finish.
     with threadpool_limits(1):
         tables = _tables(vectors, space, rng, n_threads)
-        paths, _ = _nearest(vectors, tables, n_paths, space.width, n_threads)
+        paths = _nearest(vectors, tables, n_paths, space.width, n_threads)
     rows = (np.broadcast_to(table, (1 if layer == 0 else space.width, *table.shape[1:]))
             for layer, table in enumerate(tables))  # fmt: skip
     centres = np.concatenate(list(rows))

@@ -199,15 +199,19 @@ class StructureModel(nn.Module):
         """Return log p(c|x) of J paths an event."""
         depth, n_hidden, width = self.output_weight.shape
         user = F.linear(x, self.user_weight, self.user_bias).view(len(x), depth, n_hidden)  # (E, D, H)
-        logits = F.relu(user[:, 0]) @ self.output_weight[0]  # (E, K)
-        logits = logits + x @ self.node_weight[0] + self.node_bias[0]  # (E, K)
+        logits = x @ self.node_weight[0] + self.node_bias[0]  # (E, K)
+        if n_hidden:  # embeddings of no numbers are not for every device
+            logits = logits + F.relu(user[:, 0]) @ self.output_weight[0]  # (E, K)
         total = F.log_softmax(logits, dim=-1).gather(1, nodes[:, :, 0])  # (E, J)
         for d in range(1, depth):
-            hidden, parents = user[:, d, None], 1 + (d - 1) * width + nodes[:, :, d - 1]  # (E, 1, H), (E, J)
-            for i in range(d):
-                hidden = hidden + F.embedding(nodes[:, :, i], self.tables[d, i])  # (E, J, H)
-            logits = F.relu(hidden) @ self.output_weight[d] + self.node_bias[parents]  # (E, J, K)
-            logits = logits + torch.einsum("ei,ejik->ejk", x, self.node_weight[parents])  # (E, J, K)
+            parents = 1 + (d - 1) * width + nodes[:, :, d - 1]  # (E, J)
+            logits = torch.einsum("ei,ejik->ejk", x, self.node_weight[parents])  # (E, J, K)
+            logits = logits + self.node_bias[parents]  # (E, J, K)
+            if n_hidden:
+                hidden = user[:, d, None]  # (E, 1, H)
+                for i in range(d):
+                    hidden = hidden + F.embedding(nodes[:, :, i], self.tables[d, i])  # (E, J, H)
+                logits = logits + F.relu(hidden) @ self.output_weight[d]  # (E, J, K)
             picked = logits.gather(2, nodes[:, :, d, None])[..., 0]  # (E, J)
             total = total + picked - logits.logsumexp(dim=-1)
         return total
@@ -215,7 +219,8 @@ class StructureModel(nn.Module):
     def loss(self, x, nodes, exists):  # (E, dim), (E, J, D), (E, J) -> ()
         """Return -sum over events of log sum_j p(c_j|x): J paths enter by log-sum-exp (section 2.1)."""
         if x.device.type == "cpu" and x.dtype == torch.float32:
-            return _PathLikelihood.apply(x, nodes, exists, *self.parameters())
+            parameters = self.user_weight, self.user_bias, self.tables, self.output_weight
+            return _PathLikelihood.apply(x, nodes, exists, *parameters, self.node_weight, self.node_bias)
         on_paths = exists.any(dim=1)  # an item without paths teaches nothing
         log_probs = self(x, nodes)[on_paths].masked_fill(~exists[on_paths], -torch.inf)  # (E', J)
         return -log_probs.logsumexp(dim=1).sum()
@@ -226,7 +231,10 @@ class StructureModel(nn.Module):
         depth, n_hidden, _ = self.output_weight.shape
         dim = self.user_weight.shape[1]
         user_weight = self.user_weight.view(depth, n_hidden, dim).transpose(1, 2)  # (D, dim, H)
-        parameters = user_weight, self.user_bias.view(depth, n_hidden), *list(self.parameters())[2:]
+        parameters = (
+            user_weight, self.user_bias.view(depth, n_hidden), self.tables, self.output_weight,
+            self.node_weight, self.node_bias,
+        )  # fmt: skip
         return StructureArrays(*(np.array(p.cpu().numpy(), order="C") for p in parameters))
 
 

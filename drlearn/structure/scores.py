@@ -100,15 +100,21 @@ def _score_items(X, indptr, own, n_own, structure, beam_size, top_codes, top_sco
     keys, places, codes, sums = _table(4 * beam_size)
     for item in range(indptr.shape[0] - 1):
         n, first, last = 0, indptr[item], indptr[item + 1]
-        for event in range(first - (first < last and own.shape[0] > 0), last):
-            x, user, weight = X[max(event, first)], users[max(event, first)], np.float32(1.0)
-            if event < first:
-                x, user, weight = own[item], owners[item], n_own
-            found = beam_search(x, user, structure, beam_size, scratch, found_codes, found_log_probs)
-            if n + found > codes.shape[0]:
+        for event in range(first, last):
+            found = beam_search(
+                X[event], users[event], structure, beam_size, scratch, found_codes, found_log_probs
+            )
+            if n + 2 * found > codes.shape[0]:  # the item's own too
                 keys, places, codes, sums = _in_twice_the_room(codes, sums, n)
             for i in range(found):
-                amount = weight * np.exp(found_log_probs[i])
+                amount = np.exp(found_log_probs[i])
+                n = _add(keys, places, codes, sums, n, found_codes[i], np.float32(0.0), amount)
+        if first < last and own.shape[0] > 0:
+            found = beam_search(
+                own[item], owners[item], structure, beam_size, scratch, found_codes, found_log_probs
+            )
+            for i in range(found):
+                amount = n_own * np.exp(found_log_probs[i])
                 n = _add(keys, places, codes, sums, n, found_codes[i], np.float32(0.0), amount)
         _empty(keys, codes, n)
         _keep_largest(codes, sums, n, order, top_codes[item], top_scores[item])
