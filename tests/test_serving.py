@@ -108,7 +108,8 @@ def test_workers_forked_and_spawned(est, start, X, fitted):
     with ProcessPoolExecutor(2, mp_context=context) as pool:
         for found in pool.map(answer, [est] * 3, [X] * 3, timeout=120):
             np.testing.assert_array_equal(found[0], wanted[0])
-            np.testing.assert_array_equal(found[1], wanted[1])
+            # A process that compiles a kernel and one that reads it from the cache may round differently.
+            np.testing.assert_allclose(found[1], wanted[1], rtol=2e-6)
 
 
 @each
