@@ -13,7 +13,8 @@ from drlearn.recommenders._inputs import check_number
 from drlearn.recommenders._lists import distinct, items_of, one_a_row, take_rows
 from drlearn.recommenders.softmax import SoftmaxBase, SoftmaxRecommender
 from drlearn.search.answers import answer
-from drlearn.search.rerank import Catalogue, retrieve
+from drlearn.search.beam import search_paths
+from drlearn.search.rerank import Catalogue, matched_paths, rank_on_paths, retrieve
 from drlearn.structure.paths import CODE_DTYPE, NO_PATH, REAL_DTYPE, PathSpace, build_path_index
 
 _CANDIDATES_A_RESULT = 8
@@ -280,9 +281,6 @@ class StructureRetrieval(SoftmaxBase):
 
     def _rank_similar(self, codes, k, allowed):
         """Rank by cosine what is on an item's own paths and on those its vector, taken as a user's, finds."""
-        from drlearn.search.beam import search_paths
-        from drlearn.search.rerank import rank_on_paths
-
         unit, itself = self._unit_item_vectors(), one_a_row(codes)
         users = (unit[codes] * unit.shape[1] ** 0.5).astype(np.float32)
         found, _ = search_paths(users, self.structure_, self._beam(None, k), self._n_threads())
@@ -298,9 +296,6 @@ class StructureRetrieval(SoftmaxBase):
 
     def _paths_of(self, users, beams, top):
         """The paths of each recommended item that its user's beam had."""
-        from drlearn.search.beam import search_paths
-        from drlearn.search.rerank import matched_paths
-
         paths, beams = self._no_paths(*top.shape), np.broadcast_to(beams, len(top))
         for beam_size in np.unique(beams):
             rows = np.flatnonzero(beams == beam_size)
