@@ -59,8 +59,8 @@ def path_code(path, width):
     return code
 
 
-def beam_search(x, structure, beam_size):
-    """Algorithm 1, where layers before the last keep at least 64 prefixes; codes and log-probabilities."""
+def beam_search(x, structure, beam_size, inner_beam=64):
+    """Algorithm 1, where layers before the last keep at least `inner_beam`; codes and log-probabilities."""
     depth, width = structure.depth, structure.width
     beam = [((), 0.0)]
     for layer in range(depth):
@@ -68,7 +68,7 @@ def beam_search(x, structure, beam_size):
         for prefix, log_prob in beam:
             below = child_log_probs(x, structure, prefix)
             children += [((*prefix, node), log_prob + below[node]) for node in range(width)]
-        kept = beam_size if layer == depth - 1 else max(beam_size, 64)
+        kept = beam_size if layer == depth - 1 else max(beam_size, inner_beam)
         beam = sorted(children, key=lambda child: -child[1])[:kept]
     return [path_code(path, width) for path, _ in beam], [log_prob for _, log_prob in beam]
 
@@ -129,7 +129,7 @@ def score_paths(X, items, n_items, structure, beam_size, n_paths, own=None, n_ow
     if own is not None:
         events += [(own[item], item, n_own) for item in sorted(set(items))]
     for x, item, weight in events:
-        for code, log_prob in zip(*beam_search(x, structure, beam_size), strict=True):
+        for code, log_prob in zip(*beam_search(x, structure, beam_size, beam_size), strict=True):
             rows[item][code] = rows[item].get(code, 0.0) + weight * math.exp(log_prob)
     return _table(rows, n_paths)
 

@@ -3,7 +3,7 @@ import pytest
 import reference
 
 from drlearn.search import beam
-from drlearn.search.beam import beam_scratch, beam_search, search_paths, user_parts
+from drlearn.search.beam import INNER_BEAM, beam_rows, beam_scratch, beam_search, search_paths, user_parts
 
 SHAPES = [(1, 1, 1, 1), (3, 5, 1, 2), (4, 3, 3, 5), (2, 1, 3, 2), (3, 20, 2, 4), (2, 2, 5, 3), (6, 70, 2, 0)]
 
@@ -82,22 +82,44 @@ def test_extreme_logits_stay_finite(scale):
         )
 
 
-def test_scratch_of_a_larger_beam_gives_the_same_smaller_beam():
+def test_scratch_of_a_larger_beam_and_more_users_gives_the_same_smaller_beam():
     rng = np.random.default_rng(4)
     structure = reference.random_structure(rng, 3, 5, 3, 4)
-    x = users(rng, 1, 3)
-    scratch = beam_scratch(structure, 30)
-    codes, log_probs = np.empty(30, np.int64), np.empty(30, np.float32)
-    user = user_parts(x, structure)[0]
-    assert beam_search(x[0], user, structure, 30, scratch, codes, log_probs) == 30
-    assert beam_search(x[0], user, structure, 6, scratch, codes, log_probs) == 6
-    assert codes[:6].tolist() == search_paths(x, structure, 6)[0][0].tolist()
+    X = users(rng, 4, 3)
+    scratch, parts = beam_scratch(structure, 30, INNER_BEAM, 4), user_parts(X, structure)
+    codes, log_probs = np.empty((4, 30), np.int64), np.empty((4, 30), np.float32)
+    beam_search(X, parts, structure, 30, INNER_BEAM, scratch, codes, log_probs)
+    assert codes.min() >= 0
+    beam_search(X[:2], parts[:2], structure, 6, INNER_BEAM, scratch, codes, log_probs)
+    assert codes[:2, :6].tolist() == search_paths(X[:2], structure, 6)[0].tolist()
+    assert (codes[:2, 6:] == -1).all() and (log_probs[:2, 6:] == -np.inf).all()
 
 
 def test_a_beam_beyond_the_range_of_places_is_refused():
     structure = reference.random_structure(np.random.default_rng(5), 3, 5, 3, 4)
     with pytest.raises(ValueError, match="below 2\\*\\*31, got 536870912 x 5; lower beam_size"):
-        beam_scratch(structure, 2**29)
+        beam_scratch(structure, 2**29, INNER_BEAM, 1)
+
+
+@pytest.mark.parametrize("inner_beam", [1, 3, 8])
+def test_a_narrow_inner_beam_is_algorithm_1_to_the_letter(inner_beam):
+    rng = np.random.default_rng(9)
+    structure, X = reference.random_structure(rng, 3, 20, 3, 4), users(rng, 6, 3)
+    codes, log_probs = np.empty((6, 5), np.int64), np.empty((6, 5), np.float32)
+    beam_rows(X, structure, 5, inner_beam, codes, log_probs)
+    for x, found in zip(X, codes, strict=True):
+        assert found.tolist() == reference.beam_search(x, structure, 5, inner_beam)[0]
+
+
+@pytest.mark.parametrize("hidden", [0, 4])
+def test_a_user_gets_the_same_alone_and_among_others(hidden):
+    rng = np.random.default_rng(10)
+    structure, X = reference.random_structure(rng, 7, 37, 3, hidden), users(rng, 150, 7)
+    codes, log_probs = search_paths(X, structure, 9)
+    for row in range(0, 150, 7):
+        one, one_log_probs = search_paths(X[row : row + 1], structure, 9)
+        np.testing.assert_array_equal(one[0], codes[row])
+        np.testing.assert_array_equal(one_log_probs[0], log_probs[row])
 
 
 @pytest.mark.parametrize("n_threads", [2, 3])

@@ -1,9 +1,12 @@
-"""Beam search over the layers of a structure: one kernel a user, one loop over users.
+"""Beam search over the layers of a structure: one kernel a block of users, one loop over blocks.
 
 Paper: section 2.2, algorithm 1. Prefixes are expanded from the most probable down, a few at a time,
 and expansion stops as soon as a prefix is no more probable than the worst of B children, for a child never
 beats its parent. This is exact, and makes wide beams cheap where they are not needed: so a departure from the
-paper, layers before the last keep at least `INNER_BEAM` prefixes, however few paths are asked for.
+paper, in retrieval layers before the last keep at least `INNER_BEAM` prefixes, however few paths are asked for.
+
+Users of a block go through the layers together, so that a node's weights are read once for all whose
+beams come by. What a user gets does not depend on the others.
 """
 
 from __future__ import annotations
@@ -14,14 +17,14 @@ import numpy as np
 
 from drlearn._exponential import exponentials
 from drlearn._runtime import even_bounds, fast_jit, jit, run_blocks
-from drlearn.search.products import add_product
+from drlearn.search.products import add_product, add_two_products
 from drlearn.search.selection import keep_best, sort_best_first
 
-_ZERO, _LEAST, _MOST = np.float32(0.0), np.float32(1e-25), np.float32(1e25)
+_ZERO, _ONE, _LEAST, _MOST = np.float32(0.0), np.float32(1.0), np.float32(1e-25), np.float32(1e25)
 INNER_BEAM = 64
 _BLOCK = 256
-_PREFIXES = 8  # expanded at a time
-_PRODUCT = 2**16  # multiplications of one matrix product: few enough that BLAS stays on the calling thread
+_PREFIXES = 4  # of a user expanded at a time
+_USERS, _CHILDREN = 64, 2**18  # searched for together, and their children at most
 
 
 class StructureArrays(NamedTuple):
@@ -61,38 +64,55 @@ class StructureArrays(NamedTuple):
 
 
 class BeamScratch(NamedTuple):
-    """Working memory of one thread's beam searches, filled anew by each."""
+    """Working memory of one thread's beam searches for U users together, filled anew by each block.
 
-    hidden: np.ndarray  # (P, H), P prefixes at a time
-    logits: np.ndarray  # (P, K)
-    mass: np.ndarray  # (P, K), exponentials of the logits
-    power: np.ndarray  # (P, K)
-    power_bits: np.ndarray  # (P, K) int32, the same memory
-    log_total: np.ndarray  # (P,), log of the sum of a row's exponentials
-    nodes: np.ndarray  # (2, B', D) int32, B' the larger of B and `INNER_BEAM`
-    codes: np.ndarray  # (2, B') int64
-    log_probs: np.ndarray  # (2, B')
-    child_log_probs: np.ndarray  # (B' + P K,)
-    children: np.ndarray  # (B' + P K,) int32, parent * K + node
+    Of a user's prefixes B' are kept, B' the larger of B and `inner_beam`, and P expanded at a time: pairs of a
+    user and a prefix, in the order of the prefix' last node.
+    """
+
+    nodes: np.ndarray  # (2, U, B', D) int32
+    codes: np.ndarray  # (2, U, B') int64
+    log_probs: np.ndarray  # (2, U, B')
+    child_log_probs: np.ndarray  # (U, 2 B' + K)
+    children: np.ndarray  # (U, 2 B' + K) int32, parent * K + node
     best: np.ndarray  # (B',) int32, children sorted
+    n_prefixes: np.ndarray  # (U,)
+    begin: np.ndarray  # (U,), prefixes expanded
+    stop: np.ndarray  # (U,), and those by the end of this time
+    filled: np.ndarray  # (U,), children
+    floor: np.ndarray  # (U,), log-probability that a child has to exceed
+    places: np.ndarray  # (U, P), of the user's pairs
+    pair_users: np.ndarray  # (U P,)
+    pair_prefixes: np.ndarray  # (U P,)
+    ends: np.ndarray  # (K,), of the pairs of each node
+    logits: np.ndarray  # (U P, K)
+    log_total: np.ndarray  # (U P,), log of the sum of a row's exponentials
+    mass: np.ndarray  # (U P, K), exponentials of the logits
+    power: np.ndarray  # (U P, K)
+    power_bits: np.ndarray  # (U P, K) int32, the same memory
+    hidden: np.ndarray  # (H,)
 
 
 @jit
-def beam_scratch(structure, beam_size):
-    """Allocate the `BeamScratch` for beams of `beam_size` over `structure`."""
+def beam_scratch(structure, beam_size, inner_beam, n_users):
+    """Allocate the `BeamScratch` for beams of at most that size, of no more than `n_users` at a time."""
     depth, hidden, width = structure.output_weight.shape
     if beam_size * width >= 2**31:
         raise ValueError(
             f"beam_size times width must stay below 2**31, got {beam_size} x {width}; lower beam_size."
         )
-    beam_size = max(beam_size, INNER_BEAM)
-    rows = min(max(_PRODUCT // max(hidden * width, 1), 1), _PREFIXES)
-    f32, i32, block, room = np.float32, np.int32, (rows, width), beam_size + rows * width
-    power = np.empty(block, f32)
+    beam_size = max(beam_size, inner_beam)
+    f32, i32, i64, room = np.float32, np.int32, np.int64, 2 * beam_size + width
+    n = max(min(n_users, _USERS, _CHILDREN // room), 1)
+    pairs = n * _PREFIXES
+    power = np.empty((pairs, width), f32)
     return BeamScratch(
-        np.empty((rows, hidden), f32), np.empty(block, f32), np.empty(block, f32), power, power.view(i32),
-        np.empty(rows, f32), np.empty((2, beam_size, depth), i32), np.empty((2, beam_size), np.int64),
-        np.empty((2, beam_size), f32), np.empty(room, f32), np.empty(room, i32), np.empty(beam_size, i32),
+        np.empty((2, n, beam_size, depth), i32), np.empty((2, n, beam_size), i64),
+        np.empty((2, n, beam_size), f32), np.empty((n, room), f32), np.empty((n, room), i32),
+        np.empty(beam_size, i32), np.empty(n, i64), np.empty(n, i64), np.empty(n, i64), np.empty(n, i64),
+        np.empty(n, f32), np.empty((n, _PREFIXES), i64), np.empty(pairs, i64), np.empty(pairs, i64),
+        np.empty(width, i64), np.empty((pairs, width), f32), np.empty(pairs, f32), np.empty((pairs, width), f32),
+        power, power.view(i32), np.empty(hidden, f32),
     )  # fmt: skip
 
 
@@ -101,7 +121,7 @@ def user_parts(X, structure):
     """W_d x + b_d for every user and layer, (n, D, H): what no path changes of the first linear maps."""
     depth, _, hidden = structure.user_weight.shape
     parts = np.empty((X.shape[0], depth, hidden), np.float32)
-    for row in range(X.shape[0]):  # one by one: a product of many rows rounds as their number has it
+    for row in range(X.shape[0]):
         for d in range(depth):
             parts[row, d] = structure.user_bias[d]
             add_product(X[row], structure.user_weight[d], parts[row, d])
@@ -109,124 +129,181 @@ def user_parts(X, structure):
 
 
 @fast_jit
-def _hidden_units(structure, layer, user, nodes, hidden):
-    """Rectified hidden units (P, H) of a few prefixes with `nodes` (P, D)."""
-    for p in range(nodes.shape[0]):
-        for h in range(hidden.shape[1]):
-            hidden[p, h] = user[layer, h]
-        for i in range(layer):
-            node = nodes[p, i]
-            for h in range(hidden.shape[1]):
-                hidden[p, h] += structure.node_tables[layer, i, node, h]
-        for h in range(hidden.shape[1]):
-            hidden[p, h] = max(hidden[p, h], np.float32(0.0))
+def _choose_pairs(layer, n_users, now, scratch):
+    """Choose the prefixes to expand next, by their last nodes; return how many there are."""
+    begin, stop, ends, n_pairs = scratch.begin, scratch.stop, scratch.ends, 0
+    ends[:] = 0
+    for u in range(n_users):
+        most = min(begin[u] + _PREFIXES, scratch.n_prefixes[u])
+        stop[u] = begin[u]
+        while stop[u] < most and scratch.log_probs[now, u, stop[u]] > scratch.floor[u]:
+            node = scratch.nodes[now, u, stop[u], layer - 1] if layer > 0 else 0
+            ends[node] += 1
+            stop[u] += 1
+        n_pairs += stop[u] - begin[u]
+    total = 0
+    for node in range(ends.shape[0]):
+        total, ends[node] = total + ends[node], total
+    for u in range(n_users):
+        for i in range(begin[u], stop[u]):
+            node = scratch.nodes[now, u, i, layer - 1] if layer > 0 else 0
+            place = ends[node]
+            ends[node] += 1
+            scratch.places[u, i - begin[u]] = place
+            scratch.pair_users[place], scratch.pair_prefixes[place] = u, i
+    return n_pairs
 
 
 @fast_jit
-def _child_logits(structure, layer, x, user, nodes, scratch):
-    """Logits of the K children of each of a few prefixes, and the log of their sum of exponentials.
+def _hidden_units(structure, layer, user, nodes, hidden):
+    """Rectified hidden units (H,) of a prefix with `nodes` (D,)."""
+    for h in range(hidden.shape[0]):
+        hidden[h] = user[layer, h]
+    for i in range(layer):
+        row = structure.node_tables[layer, i, nodes[i]]
+        for h in range(hidden.shape[0]):
+            hidden[h] += row[h]
+    for h in range(hidden.shape[0]):
+        hidden[h] = max(hidden[h], _ZERO)
+
+
+@fast_jit
+def _child_logits(structure, layer, X, users, parent, first, last, now, scratch):
+    """Logits of the K children of each of the pairs of one node, and the log of their sum of exponentials.
 
     Exponentials are taken of the logits as they are, in one long loop; only a row whose sum leaves the
     range of floats is summed again below its largest logit.
     """
-    logits, mass, power, power_bits = scratch.logits, scratch.mass, scratch.power, scratch.power_bits
-    n, width = nodes.shape[0], logits.shape[1]
-    if structure.output_weight.shape[1] > 0:
-        _hidden_units(structure, layer, user, nodes, scratch.hidden)
-        np.dot(scratch.hidden[:n], structure.output_weight[layer], logits[:n])
-    else:
-        logits[:n] = _ZERO
-    for p in range(n):
-        parent = 1 + (layer - 1) * width + nodes[p, layer - 1] if layer > 0 else 0
-        bias, row = structure.node_bias[parent], logits[p]
-        for k in range(width):
-            row[k] += bias[k]
-        add_product(x, structure.node_weight[parent], row)
+    logits, pair_users, dim, width = scratch.logits, scratch.pair_users, X.shape[1], scratch.logits.shape[1]
+    mass, power, power_bits = scratch.mass, scratch.power, scratch.power_bits
+    for place in range(first, last):
+        logits[place] = structure.node_bias[parent]
+        if scratch.hidden.shape[0] > 0:
+            u, i = pair_users[place], scratch.pair_prefixes[place]
+            _hidden_units(structure, layer, users[u], scratch.nodes[now, u, i], scratch.hidden)
+            add_product(scratch.hidden, structure.output_weight[layer], logits[place])
+    weight = structure.node_weight[parent]
+    for place in range(first, last - 1, 2):
+        one, other = X[pair_users[place]], X[pair_users[place + 1]]
+        add_two_products(one, other, weight, logits[place], logits[place + 1])
+    if (last - first) % 2 == 1:
+        add_product(X[pair_users[last - 1]], weight, logits[last - 1])
     exponentials(
-        logits.reshape(-1), _ZERO, 1.0, n * width, mass.reshape(-1), power.reshape(-1), power_bits.reshape(-1)
-    )
-    for p in range(n):
-        total, top = _ZERO, _ZERO
+        logits[first:last].reshape(-1), _ZERO, 1.0, (last - first) * width, mass.reshape(-1),
+        power.reshape(-1), power_bits.reshape(-1),
+    )  # fmt: skip
+    for place in range(first, last):
+        own, total, top = mass[place - first], _ZERO, _ZERO
         for k in range(width):
-            total += mass[p, k]
+            total += own[k]
         if not _LEAST < total < _MOST:
-            top, total = logits[p].max(), _ZERO
-            exponentials(logits[p], top, 1.0, width, mass[p], power[p], power_bits[p])
+            top, total = logits[place].max(), _ZERO
+            exponentials(logits[place], top, 1.0, width, own, power[0], power_bits[0])
             for k in range(width):
-                total += mass[p, k]
-        scratch.log_total[p] = top + np.log(total)
+                total += own[k]
+        scratch.log_total[place] = top + np.log(total)
 
 
 @fast_jit
-def _expand(structure, layer, x, user, n_prefixes, now, beam_size, scratch):
-    """Leave the best B children of all prefixes, best first, in scratch; return how many there are."""
-    log_probs, children, logits = scratch.child_log_probs, scratch.children, scratch.logits
-    width, filled, floor = logits.shape[1], 0, np.float32(-np.inf)
-    for start in range(0, n_prefixes, logits.shape[0]):
-        if scratch.log_probs[now, start] <= floor:
-            break
-        stop = min(start + logits.shape[0], n_prefixes)
-        _child_logits(structure, layer, x, user, scratch.nodes[now, start:stop], scratch)
-        for i in range(start, stop):
-            base = scratch.log_probs[now, i] - scratch.log_total[i - start]
-            for k in range(width):
-                log_prob = base + logits[i - start, k]
-                if log_prob > floor:
-                    log_probs[filled], children[filled] = log_prob, i * width + k
-                    filled += 1
-        if filled > beam_size:
-            floor, filled = keep_best(log_probs, children, filled, beam_size), beam_size
-    sort_best_first(log_probs, children, filled, scratch.log_probs[1 - now], scratch.best)
-    return filled
+def _take_children(u, kept, now, scratch):
+    """Add to a user's children those of the prefixes just expanded, and keep the best."""
+    log_probs, children, logits = scratch.child_log_probs[u], scratch.children[u], scratch.logits
+    filled, floor, width, begin = scratch.filled[u], scratch.floor[u], logits.shape[1], scratch.begin[u]
+    for i in range(begin, scratch.stop[u]):
+        place = scratch.places[u, i - begin]
+        base, row = scratch.log_probs[now, u, i] - scratch.log_total[place], logits[place]
+        least, n_above = floor - base, _ZERO
+        for k in range(width):
+            n_above += _ONE if row[k] > least else _ZERO
+        if n_above == _ZERO:
+            continue
+        for k in range(width):
+            if row[k] > least:
+                log_probs[filled], children[filled] = base + row[k], i * width + k
+                filled += 1
+        if filled >= kept + (kept + 1) // 2:
+            floor, filled = keep_best(log_probs, children, filled, kept), kept
+    scratch.floor[u], scratch.filled[u], scratch.begin[u] = floor, filled, scratch.stop[u]
 
 
 @fast_jit
-def beam_search(x, user, structure, beam_size, scratch, codes, log_probs):
-    """Find the `beam_size` most probable paths of one user by beam search (algorithm 1).
+def _expand(structure, layer, X, users, kept, now, scratch):
+    """Find the best `kept` children of each user's prefixes."""
+    n_users, width = X.shape[0], scratch.logits.shape[1]
+    scratch.begin[:], scratch.filled[:], scratch.floor[:] = 0, 0, -np.inf
+    while _choose_pairs(layer, n_users, now, scratch) > 0:
+        first = 0
+        for node in range(width):
+            last = scratch.ends[node]
+            if last > first:
+                parent = 1 + (layer - 1) * width + node if layer > 0 else 0
+                _child_logits(structure, layer, X, users, parent, first, last, now, scratch)
+            first = last
+        for u in range(n_users):
+            if scratch.stop[u] > scratch.begin[u]:
+                _take_children(u, kept, now, scratch)
+    for u in range(n_users):
+        if scratch.filled[u] > kept:
+            keep_best(scratch.child_log_probs[u], scratch.children[u], scratch.filled[u], kept)
+            scratch.filled[u] = kept
+
+
+@fast_jit
+def _descend(layer, u, now, width, scratch):
+    """Make a user's children, best first, the prefixes of the next layer."""
+    after, filled, best = 1 - now, scratch.filled[u], scratch.best
+    sort_best_first(
+        scratch.child_log_probs[u], scratch.children[u], filled, scratch.log_probs[after, u], best
+    )
+    for i in range(filled):
+        parent, node = divmod(best[i], width)
+        for d in range(layer):
+            scratch.nodes[after, u, i, d] = scratch.nodes[now, u, parent, d]
+        scratch.nodes[after, u, i, layer] = node
+        scratch.codes[after, u, i] = scratch.codes[now, u, parent] * width + node
+    scratch.n_prefixes[u] = filled
+
+
+@fast_jit
+def beam_search(X, users, structure, beam_size, inner_beam, scratch, codes, log_probs):
+    """Find the `beam_size` most probable paths of some users by beam search (algorithm 1).
 
     Parameters
     ----------
-    x : ndarray of shape (dim,), float32
-        User vector.
-    user : ndarray of shape (D, H), float32
-        The user's row of `user_parts`.
+    X : ndarray of shape (n, dim), float32
+        User vectors, no more than `scratch` was allocated for.
+    users : ndarray of shape (n, D, H), float32
+        Their rows of `user_parts`.
     structure : StructureArrays
-    beam_size : int
-        B, at most what `scratch` was allocated for.
+    beam_size, inner_beam : int
+        B, and the prefixes that layers before the last keep at least; at most what `scratch` was allocated for.
     scratch : BeamScratch
-    codes, log_probs : ndarrays of shape (>= beam_size,), int64 and float32
-        Filled with the paths found and log p(c|x), most probable first.
-
-    Returns
-    -------
-    int
-        Number of paths found: `beam_size`, or K**D where that is smaller.
+    codes, log_probs : ndarrays of shape (n, >= beam_size), int64 and float32
+        Filled with the paths found and log p(c|x), most probable first, then -1 and -inf.
     """
     depth, _, width = structure.output_weight.shape
-    n_prefixes, now = 1, 0
-    scratch.codes[0, 0], scratch.log_probs[0, 0] = 0, np.float32(0.0)
+    scratch.n_prefixes[:], scratch.codes[0, :, 0], scratch.log_probs[0, :, 0] = 1, 0, _ZERO
     for layer in range(depth):
-        kept = max(beam_size, INNER_BEAM) if layer < depth - 1 else beam_size
-        filled, after = _expand(structure, layer, x, user, n_prefixes, now, kept, scratch), 1 - now
-        for i in range(filled):
-            parent, node = divmod(scratch.best[i], width)
-            for d in range(layer):
-                scratch.nodes[after, i, d] = scratch.nodes[now, parent, d]
-            scratch.nodes[after, i, layer] = node
-            scratch.codes[after, i] = scratch.codes[now, parent] * width + node
-        n_prefixes, now = filled, after
-    for i in range(n_prefixes):
-        codes[i], log_probs[i] = scratch.codes[now, i], scratch.log_probs[now, i]
-    return n_prefixes
+        kept = max(beam_size, inner_beam) if layer < depth - 1 else beam_size
+        _expand(structure, layer, X, users, kept, layer % 2, scratch)
+        for u in range(X.shape[0]):
+            _descend(layer, u, layer % 2, width, scratch)
+    for u in range(X.shape[0]):
+        n = scratch.n_prefixes[u]
+        codes[u, :n], log_probs[u, :n] = scratch.codes[depth % 2, u, :n], scratch.log_probs[depth % 2, u, :n]
+        codes[u, n:], log_probs[u, n:] = -1, -np.inf
 
 
-@fast_jit
-def _beam_rows(X, structure, beam_size, codes, log_probs):
-    parts, scratch = user_parts(X, structure), beam_scratch(structure, beam_size)
-    for row in range(X.shape[0]):
-        found = beam_search(X[row], parts[row], structure, beam_size, scratch, codes[row], log_probs[row])
-        for i in range(found, codes.shape[1]):
-            codes[row, i], log_probs[row, i] = -1, -np.inf
+@jit
+def beam_rows(X, structure, beam_size, inner_beam, codes, log_probs):
+    """Find the paths of many users, block by block as `beam_search` does."""
+    users, scratch = user_parts(X, structure), beam_scratch(structure, beam_size, inner_beam, X.shape[0])
+    step = scratch.filled.shape[0]
+    for start in range(0, X.shape[0], step):
+        rows = slice(start, start + step)
+        beam_search(
+            X[rows], users[rows], structure, beam_size, inner_beam, scratch, codes[rows], log_probs[rows]
+        )
 
 
 def search_paths(X, structure, beam_size, n_threads=1):
@@ -251,7 +328,7 @@ def search_paths(X, structure, beam_size, n_threads=1):
 
     def block(start, stop):
         rows = slice(start, stop)
-        _beam_rows(X[rows], structure, beam_size, codes[rows], log_probs[rows])
+        beam_rows(X[rows], structure, beam_size, INNER_BEAM, codes[rows], log_probs[rows])
 
     run_blocks(block, even_bounds(len(X), _BLOCK), n_threads)
     return codes, log_probs

@@ -12,7 +12,7 @@ import numpy as np
 
 from drlearn._hashing import EMPTY, find_slot, table_size
 from drlearn._runtime import even_bounds, fast_jit, jit, run_blocks
-from drlearn.search.beam import beam_scratch, beam_search, user_parts
+from drlearn.search.beam import INNER_BEAM, beam_scratch, beam_search, user_parts
 from drlearn.search.prefetch import prefetch_row
 from drlearn.search.selection import select_top
 from drlearn.structure.paths import NO_PATH
@@ -155,13 +155,20 @@ def score_items(x, items, mass, n, vectors, path_weight, scores):
 @jit
 def retrieve_rows(X, structure, beam_size, index, catalogue, seen_indptr, seen, top, scores, found):
     """Retrieve for each row of `X`; `found` gets candidates before filters, and after them."""
-    codes, log_probs = np.empty(beam_size, np.int64), np.empty(beam_size, np.float32)
     items, mass = np.empty(1024, np.int32), np.empty(1024, np.float32)
     logits = np.empty(1024, np.float32)
-    users, scratch = user_parts(X, structure), beam_scratch(structure, beam_size)
+    users = user_parts(X, structure)
+    scratch = beam_scratch(structure, beam_size, INNER_BEAM, X.shape[0])
+    step = scratch.filled.shape[0]
+    codes, log_probs = np.empty((step, beam_size), np.int64), np.empty((step, beam_size), np.float32)
     for row in range(X.shape[0]):
-        n_codes = beam_search(X[row], users[row], structure, beam_size, scratch, codes, log_probs)
-        items, mass, n = collect_candidates(codes, n_codes, log_probs, index, items, mass)
+        at = row % step
+        if at == 0:
+            some = slice(row, row + step)
+            beam_search(
+                X[some], users[some], structure, beam_size, INNER_BEAM, scratch, codes, log_probs
+            )  # fmt: skip
+        items, mass, n = collect_candidates(codes[at], beam_size, log_probs[at], index, items, mass)
         found[row, 0] = n
         n = drop_barred(items, mass, n, catalogue.allowed, seen[seen_indptr[row] : seen_indptr[row + 1]])
         found[row, 1] = n

@@ -13,7 +13,7 @@ import numpy as np
 
 from drlearn._hashing import EMPTY, find_slot, table_size
 from drlearn._runtime import jit, run_blocks
-from drlearn.search.beam import beam_scratch, beam_search, user_parts
+from drlearn.search.beam import beam_rows
 from drlearn.search.selection import select_top
 from drlearn.structure.paths import NO_PATH
 
@@ -88,34 +88,41 @@ def _keep_largest(codes, sums, n, order, top_codes, top_scores):
 
 
 @jit
+def _beams(X, structure, beam_size):
+    """Beams to the letter of algorithm 1, B prefixes in every layer: few paths of an item differ by more."""
+    codes = np.empty((X.shape[0], beam_size), np.int64)
+    log_probs = np.empty((X.shape[0], beam_size), np.float32)
+    beam_rows(X, structure, beam_size, beam_size, codes, log_probs)
+    return codes, log_probs
+
+
+@jit
+def _add_paths(keys, places, codes, sums, n, found, log_probs, weight):
+    """Add a beam's probabilities, times `weight`, to the sums of its codes."""
+    for i in range(found.shape[0]):
+        if found[i] != NO_PATH:
+            n = _add(keys, places, codes, sums, n, found[i], np.float32(0.0), weight * np.exp(log_probs[i]))
+    return n
+
+
+@jit
 def _score_items(X, indptr, own, n_own, structure, beam_size, top_codes, top_scores):
     """Score the paths of consecutive items whose events' user vectors are rows of `X` under `indptr`.
 
     Rows of `own`, where there are any, are the items' own vectors, which count as `n_own` events each.
     """
-    found_codes = np.empty(beam_size, np.int64)
-    found_log_probs = np.empty(beam_size, np.float32)
-    users, owners = user_parts(X, structure), user_parts(own, structure)
-    order, scratch = np.empty(top_codes.shape[1], np.int32), beam_scratch(structure, beam_size)
+    found, log_probs = _beams(X, structure, beam_size)
+    own_found, own_log_probs = _beams(own, structure, beam_size)
+    order = np.empty(top_codes.shape[1], np.int32)
     keys, places, codes, sums = _table(4 * beam_size)
     for item in range(indptr.shape[0] - 1):
         n, first, last = 0, indptr[item], indptr[item + 1]
         for event in range(first, last):
-            found = beam_search(
-                X[event], users[event], structure, beam_size, scratch, found_codes, found_log_probs
-            )
-            if n + 2 * found > codes.shape[0]:  # the item's own too
+            if n + 2 * beam_size > codes.shape[0]:  # the item's own too
                 keys, places, codes, sums = _in_twice_the_room(codes, sums, n)
-            for i in range(found):
-                amount = np.exp(found_log_probs[i])
-                n = _add(keys, places, codes, sums, n, found_codes[i], np.float32(0.0), amount)
+            n = _add_paths(keys, places, codes, sums, n, found[event], log_probs[event], np.float32(1.0))
         if first < last and own.shape[0] > 0:
-            found = beam_search(
-                own[item], owners[item], structure, beam_size, scratch, found_codes, found_log_probs
-            )
-            for i in range(found):
-                amount = n_own * np.exp(found_log_probs[i])
-                n = _add(keys, places, codes, sums, n, found_codes[i], np.float32(0.0), amount)
+            n = _add_paths(keys, places, codes, sums, n, own_found[item], own_log_probs[item], n_own)
         _empty(keys, codes, n)
         _keep_largest(codes, sums, n, order, top_codes[item], top_scores[item])
 
