@@ -3,7 +3,7 @@
 Paper: section 2.2, algorithm 1. Prefixes are expanded from the most probable down, a few at a time,
 and expansion stops as soon as a prefix is no more probable than the worst of B children, for a child never
 beats its parent. This is exact, and makes wide beams cheap where they are not needed: so a departure from the
-paper, in retrieval layers before the last keep at least `INNER_BEAM` prefixes, however few paths are asked for.
+paper, retrieval keeps at least `INNER_BEAM` prefixes in layers before the last, however few paths it asks for.
 
 Users of a block go through the layers together, so that a node's weights are read once for all whose
 beams come by. What a user gets does not depend on the others.
@@ -66,8 +66,8 @@ class StructureArrays(NamedTuple):
 class BeamScratch(NamedTuple):
     """Working memory of one thread's beam searches for U users together, filled anew by each block.
 
-    Of a user's prefixes B' are kept, B' the larger of B and `inner_beam`, and P expanded at a time: pairs of a
-    user and a prefix, in the order of the prefix' last node.
+    Of a user's prefixes B' are kept, B' the larger of B and `inner_beam`, and P expanded at a time: the pairs
+    of a user and a prefix, in the order of the prefix' last node.
     """
 
     nodes: np.ndarray  # (2, U, B', D) int32
@@ -111,8 +111,8 @@ def beam_scratch(structure, beam_size, inner_beam, n_users):
         np.empty((2, n, beam_size), f32), np.empty((n, room), f32), np.empty((n, room), i32),
         np.empty(beam_size, i32), np.empty(n, i64), np.empty(n, i64), np.empty(n, i64), np.empty(n, i64),
         np.empty(n, f32), np.empty((n, _PREFIXES), i64), np.empty(pairs, i64), np.empty(pairs, i64),
-        np.empty(width, i64), np.empty((pairs, width), f32), np.empty(pairs, f32), np.empty((pairs, width), f32),
-        power, power.view(i32), np.empty(hidden, f32),
+        np.empty(width, i64), np.empty((pairs, width), f32), np.empty(pairs, f32),
+        np.empty((pairs, width), f32), power, power.view(i32), np.empty(hidden, f32),
     )  # fmt: skip
 
 
@@ -174,7 +174,7 @@ def _child_logits(structure, layer, X, users, parent, first, last, now, scratch)
     Exponentials are taken of the logits as they are, in one long loop; only a row whose sum leaves the
     range of floats is summed again below its largest logit.
     """
-    logits, pair_users, dim, width = scratch.logits, scratch.pair_users, X.shape[1], scratch.logits.shape[1]
+    logits, pair_users, width = scratch.logits, scratch.pair_users, scratch.logits.shape[1]
     mass, power, power_bits = scratch.mass, scratch.power, scratch.power_bits
     for place in range(first, last):
         logits[place] = structure.node_bias[parent]
@@ -276,7 +276,7 @@ def beam_search(X, users, structure, beam_size, inner_beam, scratch, codes, log_
         Their rows of `user_parts`.
     structure : StructureArrays
     beam_size, inner_beam : int
-        B, and the prefixes that layers before the last keep at least; at most what `scratch` was allocated for.
+        B, and how many prefixes layers before the last keep at least; `scratch` has room for them.
     scratch : BeamScratch
     codes, log_probs : ndarrays of shape (n, >= beam_size), int64 and float32
         Filled with the paths found and log p(c|x), most probable first, then -1 and -inf.
