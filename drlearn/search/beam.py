@@ -3,7 +3,7 @@
 Paper: section 2.2, algorithm 1. Prefixes are expanded from the most probable down, a few at a time,
 and expansion stops as soon as a prefix is no more probable than the worst of B children, for a child never
 beats its parent. This is exact, and makes wide beams cheap where they are not needed: so a departure from the
-paper, retrieval keeps at least `INNER_BEAM` prefixes in layers before the last, however few paths it asks for.
+paper, retrieval keeps at least `INNER_BEAM` prefixes in layers before the last, however few paths are wanted.
 
 Users of a block go through the layers together, so that a node's weights are read once for all whose
 beams come by. What a user gets does not depend on the others.
