@@ -76,7 +76,7 @@ def test_union_of_candidates_equals_twin(world, n_codes, room):
     log_probs = np.sort(rng.normal(size=len(codes)) - 2)[::-1].astype(np.float32)
     index = build_path_index(world["item_paths"])
     items, mass = np.empty(room, np.int32), np.empty(room, np.float32)
-    items, mass, n = collect_candidates(codes, n_codes, log_probs, index, items, mass)
+    items, mass, n = collect_candidates(codes[:n_codes], log_probs[:n_codes], index, items, mass)
     wanted = reference.collect_candidates(codes[:n_codes], log_probs[:n_codes], world["item_paths"])
     assert items[:n].tolist() == list(wanted)
     np.testing.assert_allclose(mass[:n], list(wanted.values()), rtol=1e-5)
@@ -87,7 +87,6 @@ def test_union_of_all_paths_is_every_item_with_a_path(world):
     n_paths = WIDTH**DEPTH
     items, mass, n = collect_candidates(
         np.arange(n_paths),
-        n_paths,
         np.full(n_paths, np.log(1 / n_paths), np.float32),
         index,
         np.empty(4, np.int32),

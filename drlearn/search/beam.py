@@ -121,11 +121,17 @@ def user_parts(X, structure):
     """W_d x + b_d for every user and layer, (n, D, H): what no path changes of the first linear maps."""
     depth, _, hidden = structure.user_weight.shape
     parts = np.empty((X.shape[0], depth, hidden), np.float32)
-    for row in range(X.shape[0]):
+    for row in range(X.shape[0]):  # one by one: a product of many rows rounds as their number has it
         for d in range(depth):
             parts[row, d] = structure.user_bias[d]
             add_product(X[row], structure.user_weight[d], parts[row, d])
     return parts
+
+
+@fast_jit
+def _last_node(layer, u, i, now, scratch):
+    """The last node of a user's prefix, 0 of the empty one."""
+    return scratch.nodes[now, u, i, layer - 1] if layer > 0 else 0
 
 
 @fast_jit
@@ -137,8 +143,7 @@ def _choose_pairs(layer, n_users, now, scratch):
         most = min(begin[u] + _PREFIXES, scratch.n_prefixes[u])
         stop[u] = begin[u]
         while stop[u] < most and scratch.log_probs[now, u, stop[u]] > scratch.floor[u]:
-            node = scratch.nodes[now, u, stop[u], layer - 1] if layer > 0 else 0
-            ends[node] += 1
+            ends[_last_node(layer, u, stop[u], now, scratch)] += 1
             stop[u] += 1
         n_pairs += stop[u] - begin[u]
     total = 0
@@ -146,7 +151,7 @@ def _choose_pairs(layer, n_users, now, scratch):
         total, ends[node] = total + ends[node], total
     for u in range(n_users):
         for i in range(begin[u], stop[u]):
-            node = scratch.nodes[now, u, i, layer - 1] if layer > 0 else 0
+            node = _last_node(layer, u, i, now, scratch)
             place = ends[node]
             ends[node] += 1
             scratch.places[u, i - begin[u]] = place

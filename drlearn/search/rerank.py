@@ -82,8 +82,8 @@ def find_path(index, code):
 
 
 @jit
-def collect_candidates(codes, n_codes, log_probs, index, items, mass):
-    """Write the distinct items on the first `n_codes` paths, and the probability of their paths.
+def collect_candidates(codes, log_probs, index, items, mass):
+    """Write the distinct items on the paths `codes`, -1 for none, and the probability of their paths.
 
     Returns
     -------
@@ -93,8 +93,8 @@ def collect_candidates(codes, n_codes, log_probs, index, items, mass):
         sum of p(c|x) over the item's paths found.
     n : int
     """
-    total, places = 0, np.empty(n_codes, np.int64)
-    for i in range(n_codes):
+    total, places = 0, np.empty(codes.shape[0], np.int64)
+    for i in range(codes.shape[0]):
         place = find_path(index, codes[i])
         places[i] = place
         if place >= 0:
@@ -104,7 +104,7 @@ def collect_candidates(codes, n_codes, log_probs, index, items, mass):
     size = table_size(total)
     keys, slots = np.full(size, EMPTY, np.int32), np.empty(size, np.int32)
     n = 0
-    for i in range(n_codes):
+    for i in range(codes.shape[0]):
         place = places[i]
         if place < 0:
             continue
@@ -165,10 +165,8 @@ def retrieve_rows(X, structure, beam_size, index, catalogue, seen_indptr, seen, 
         at = row % step
         if at == 0:
             some = slice(row, row + step)
-            beam_search(
-                X[some], users[some], structure, beam_size, INNER_BEAM, scratch, codes, log_probs
-            )  # fmt: skip
-        items, mass, n = collect_candidates(codes[at], beam_size, log_probs[at], index, items, mass)
+            beam_search(X[some], users[some], structure, beam_size, INNER_BEAM, scratch, codes, log_probs)
+        items, mass, n = collect_candidates(codes[at], log_probs[at], index, items, mass)
         found[row, 0] = n
         n = drop_barred(items, mass, n, catalogue.allowed, seen[seen_indptr[row] : seen_indptr[row + 1]])
         found[row, 1] = n
@@ -225,7 +223,7 @@ def _rank_rows(X, codes, index, catalogue, seen_indptr, seen, top, scores, found
     log_probs = np.zeros(codes.shape[1], np.float32)
     items, mass = np.empty(1024, np.int32), np.empty(1024, np.float32)
     for row in range(X.shape[0]):
-        items, mass, n = collect_candidates(codes[row], codes.shape[1], log_probs, index, items, mass)
+        items, mass, n = collect_candidates(codes[row], log_probs, index, items, mass)
         n = drop_barred(items, mass, n, catalogue.allowed, seen[seen_indptr[row] : seen_indptr[row + 1]])
         found[row] = n
         logits = np.empty(n, np.float32)

@@ -89,7 +89,7 @@ def _keep_largest(codes, sums, n, order, top_codes, top_scores):
 
 @jit
 def _beams(X, structure, beam_size):
-    """Beams to the letter of algorithm 1, B prefixes in every layer: few paths of an item differ by more."""
+    """Beams to the letter of algorithm 1: wider first layers hardly change which path is an item's best."""
     codes = np.empty((X.shape[0], beam_size), np.int64)
     log_probs = np.empty((X.shape[0], beam_size), np.float32)
     beam_rows(X, structure, beam_size, beam_size, codes, log_probs)
@@ -109,11 +109,12 @@ def _add_paths(keys, places, codes, sums, n, found, log_probs, weight):
 def _score_items(X, indptr, own, n_own, structure, beam_size, top_codes, top_scores):
     """Score the paths of consecutive items whose events' user vectors are rows of `X` under `indptr`.
 
-    Rows of `own`, where there are any, are the items' own vectors, which count as `n_own` events each.
+    Rows of `own`, where there are any, are the vectors of those items that have events, in their order; each
+    counts as `n_own` events.
     """
     found, log_probs = _beams(X, structure, beam_size)
     own_found, own_log_probs = _beams(own, structure, beam_size)
-    order = np.empty(top_codes.shape[1], np.int32)
+    order, at = np.empty(top_codes.shape[1], np.int32), 0
     keys, places, codes, sums = _table(4 * beam_size)
     for item in range(indptr.shape[0] - 1):
         n, first, last = 0, indptr[item], indptr[item + 1]
@@ -122,7 +123,8 @@ def _score_items(X, indptr, own, n_own, structure, beam_size, top_codes, top_sco
                 keys, places, codes, sums = _in_twice_the_room(codes, sums, n)
             n = _add_paths(keys, places, codes, sums, n, found[event], log_probs[event], np.float32(1.0))
         if first < last and own.shape[0] > 0:
-            n = _add_paths(keys, places, codes, sums, n, own_found[item], own_log_probs[item], n_own)
+            n = _add_paths(keys, places, codes, sums, n, own_found[at], own_log_probs[at], n_own)
+            at += 1
         _empty(keys, codes, n)
         _keep_largest(codes, sums, n, order, top_codes[item], top_scores[item])
 
@@ -184,7 +186,7 @@ def score_paths(X, items, n_items, structure, *, beam_size, n_paths, events=None
         _score_items(
             X[order[first:last]],
             indptr[start : stop + 1] - first,
-            X[:0] if own is None else own[start:stop],
+            X[:0] if own is None else own[start:stop][np.diff(indptr[start : stop + 1]) > 0],
             np.float32(n_own),
             structure,
             beam_size,
