@@ -21,6 +21,7 @@ import json
 import time
 from collections.abc import Callable
 from datetime import date
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -30,6 +31,7 @@ from _protocol import machine
 from drlearn import SoftmaxRecommender
 from drlearn._runtime import effective_n_threads
 from drlearn.datasets import make_interactions
+from drlearn.search.beam import training_beams
 from drlearn.search.rerank import Catalogue, retrieve
 from drlearn.structure.assignment import assign_paths, automatic_alpha
 from drlearn.structure.encoding import encode_pairs
@@ -163,11 +165,11 @@ class World:
 
     def score(self, events, width=WIDTH, beam=BEAM):
         """M-step scoring by some events, given by their places."""
-        data = self.users, self.items, len(self.vectors), self.network(width)[0]
-        settings = {"beam_size": beam, "n_paths": N_CANDIDATE_PATHS, "n_threads": self._n_threads}
+        beams = partial(training_beams, structure=self.network(width)[0], beam_size=beam)
+        settings = {"n_paths": N_CANDIDATE_PATHS, "n_threads": self._n_threads}
 
         def run():
-            return score_paths(*data, events=events, **settings)
+            return score_paths(self.users, self.items, len(self.vectors), beams, events=events, **settings)
 
         return Task(run, len(events))
 

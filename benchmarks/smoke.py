@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -29,7 +30,7 @@ from scaling import (
 )
 
 from drlearn._runtime import effective_n_threads
-from drlearn.search.beam import StructureArrays
+from drlearn.search.beam import StructureArrays, training_beams
 from drlearn.structure.assignment import assign_paths, automatic_alpha
 from drlearn.structure.initialization import random_paths
 from drlearn.structure.model import torch_session
@@ -109,8 +110,10 @@ def training_checks(rng, shards, n_threads):
     items = rng.integers(N_ITEMS, size=N_EVENTS)
     network, space = random_structure(rng, DIM, WIDTH, DEPTH, HIDDEN), PathSpace(WIDTH, DEPTH)
 
+    beams = partial(training_beams, structure=network, beam_size=BEAM)
+
     def score(threads):
-        return score_paths(users, items, N_ITEMS, network, beam_size=BEAM, n_paths=100, n_threads=threads)
+        return score_paths(users, items, N_ITEMS, beams, n_paths=100, n_threads=threads)
 
     table, counts = score(n_threads), np.bincount(items, minlength=N_ITEMS)
     before, alpha = random_paths(N_ITEMS, N_PATHS, space, rng), automatic_alpha(counts, N_PATHS, space.size)

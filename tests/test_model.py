@@ -57,6 +57,18 @@ def test_network_equals_the_beam():
     np.testing.assert_allclose(log_probs, wanted, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize(("width", "depth", "n_hidden", "beam_size"), [
+    (4, 2, 5, 3), (4, 2, 0, 16), (20, 3, 0, 7), (6, 3, 4, 50), (9, 1, 2, 4),
+])  # fmt: skip
+def test_beams_through_torch_are_those_of_the_kernel(width, depth, n_hidden, beam_size):
+    model = structure_model(3, width, depth, n_hidden)
+    X = np.random.default_rng(4).normal(size=(12, 3)).astype(np.float32)
+    codes, log_probs = model.beams(beam_size)(X)
+    found, found_log_probs = model._beam(torch.from_numpy(X), beam_size)
+    np.testing.assert_array_equal(found.numpy(), codes)
+    np.testing.assert_allclose(found_log_probs.detach().numpy(), log_probs, rtol=1e-4, atol=1e-5)
+
+
 def test_export_is_plain_contiguous_float32_and_a_copy():
     model = structure_model(3, 4, 2, 5)
     exported = model.export()

@@ -1,7 +1,10 @@
+from functools import partial
+
 import numpy as np
 import pytest
 import reference
 
+from drlearn.search.beam import training_beams
 from drlearn.structure import scores as scores_module
 from drlearn.structure.paths import NO_PATH
 from drlearn.structure.scores import ScoreTable, score_paths, update_scores
@@ -14,6 +17,11 @@ def events(rng, n_events):
     """User vectors, their items (the last item has none) and a structure."""
     X = rng.normal(size=(n_events, DIM)).astype(np.float32)
     return X, rng.integers(N_ITEMS - 1, size=n_events), reference.random_structure(rng, DIM, WIDTH, DEPTH, 4)
+
+
+def beams_of(structure, beam_size):
+    """What finds the beams of user vectors."""
+    return partial(training_beams, structure=structure, beam_size=beam_size)
 
 
 def dense(table):
@@ -43,7 +51,7 @@ def random_table(rng, n_paths, room=0):
 @pytest.mark.parametrize("beam_size", [1, 5, N_ALL])
 def test_table_equals_twin(beam_size, n_paths):
     X, items, structure = events(np.random.default_rng(0), 25)
-    table = score_paths(X, items, N_ITEMS, structure, beam_size=beam_size, n_paths=n_paths)
+    table = score_paths(X, items, N_ITEMS, beams_of(structure, beam_size), n_paths=n_paths)
     assert (table.codes.dtype, table.scores.dtype) == (np.int64, np.float32)
     check_same(table, reference.score_paths(X, items, N_ITEMS, structure, beam_size, n_paths))
 
@@ -56,7 +64,7 @@ def test_own_vectors_count_as_so_many_events(monkeypatch, n_own, n_threads):
     X, items, structure = events(rng, 25)
     X, items = X[items != 2], items[items != 2]
     own = rng.normal(size=(N_ITEMS, DIM)).astype(np.float32)
-    table = score_paths(X, items, N_ITEMS, structure, beam_size=5, n_paths=N_ALL, own=own, n_own=n_own,
+    table = score_paths(X, items, N_ITEMS, beams_of(structure, 5), n_paths=N_ALL, own=own, n_own=n_own,
                         n_threads=n_threads)  # fmt: skip
     check_same(table, reference.score_paths(X, items, N_ITEMS, structure, 5, N_ALL, own, n_own))
     assert (table.codes[[2, -1]] == NO_PATH).all()  # without events a vector stands for nothing
@@ -64,7 +72,7 @@ def test_own_vectors_count_as_so_many_events(monkeypatch, n_own, n_threads):
 
 def test_table_equals_the_dense_sum_where_beam_and_table_have_room():
     X, items, structure = events(np.random.default_rng(1), 20)
-    table = score_paths(X, items, N_ITEMS, structure, beam_size=N_ALL, n_paths=N_ALL)
+    table = score_paths(X, items, N_ITEMS, beams_of(structure, N_ALL), n_paths=N_ALL)
     wanted = np.zeros((N_ITEMS, N_ALL))
     for x, item in zip(X, items, strict=True):
         wanted[item] += np.exp(reference.enumerate_paths(x, structure))
@@ -74,7 +82,7 @@ def test_table_equals_the_dense_sum_where_beam_and_table_have_room():
 
 def test_scores_descend_and_padding_is_last():
     X, items, structure = events(np.random.default_rng(2), 20)
-    table = score_paths(X, items, N_ITEMS, structure, beam_size=3, n_paths=12)
+    table = score_paths(X, items, N_ITEMS, beams_of(structure, 3), n_paths=12)
     assert (np.diff(table.scores, axis=1) <= 0).all()
     np.testing.assert_array_equal(table.scores > 0, table.codes != NO_PATH)
     assert (table.codes[-1] == NO_PATH).all() and (table.codes == NO_PATH)[:-1].any()
@@ -85,7 +93,7 @@ def test_popular_item_outgrows_the_first_hash_table():
     structure = reference.random_structure(rng, DIM, 10, 2, 4, scale=2)
     X = (3 * rng.normal(size=(60, DIM))).astype(np.float32)
     items = np.ones(60, np.int64)
-    table = score_paths(X, items, 3, structure, beam_size=2, n_paths=100)
+    table = score_paths(X, items, 3, beams_of(structure, 2), n_paths=100)
     assert (table.codes[1] != NO_PATH).sum() > 16
     check_same(table, reference.score_paths(X, items, 3, structure, 2, 100))
 
@@ -93,11 +101,11 @@ def test_popular_item_outgrows_the_first_hash_table():
 @pytest.mark.parametrize("n_threads", [1, 2, 3])
 def test_results_do_not_depend_on_threads_or_blocks(monkeypatch, n_threads):
     X, items, structure = events(np.random.default_rng(4), 40)
-    wanted = score_paths(X, items, N_ITEMS, structure, beam_size=5, n_paths=6)
+    wanted = score_paths(X, items, N_ITEMS, beams_of(structure, 5), n_paths=6)
     monkeypatch.setattr(scores_module, "_EVENTS_A_BLOCK", 3)
     done = []
     found = score_paths(
-        X, items, N_ITEMS, structure, beam_size=5, n_paths=6, n_threads=n_threads, progress=done.append
+        X, items, N_ITEMS, beams_of(structure, 5), n_paths=6, n_threads=n_threads, progress=done.append
     )
     assert len(done) > 3 and sum(done) == 40
     for one, other in zip(found, wanted, strict=True):
@@ -107,7 +115,7 @@ def test_results_do_not_depend_on_threads_or_blocks(monkeypatch, n_threads):
 def test_no_events_no_scores():
     _, _, structure = events(np.random.default_rng(5), 1)
     table = score_paths(
-        np.empty((0, DIM), np.float32), np.empty(0, np.int64), 4, structure, beam_size=5, n_paths=3
+        np.empty((0, DIM), np.float32), np.empty(0, np.int64), 4, beams_of(structure, 5), n_paths=3
     )
     assert (table.codes == NO_PATH).all() and (table.scores == 0).all()
 
@@ -146,12 +154,12 @@ def test_list_with_room_lends_newcomers_nothing():
 
 def test_without_decay_and_with_room_streaming_equals_the_batch():
     X, items, structure = events(np.random.default_rng(7), 30)
-    options = {"beam_size": 6, "n_paths": N_ALL}
-    batch = score_paths(X, items, N_ITEMS, structure, **options)
-    streamed = score_paths(X[:10], items[:10], N_ITEMS, structure, **options)
+    beams = beams_of(structure, 6)
+    batch = score_paths(X, items, N_ITEMS, beams, n_paths=N_ALL)
+    streamed = score_paths(X[:10], items[:10], N_ITEMS, beams, n_paths=N_ALL)
     for start in (10, 20):
         part = slice(start, start + 10)
-        new = score_paths(X[part], items[part], N_ITEMS, structure, **options)
+        new = score_paths(X[part], items[part], N_ITEMS, beams, n_paths=N_ALL)
         streamed = update_scores(streamed, new, 1.0)
     np.testing.assert_allclose(dense(streamed), dense(batch), rtol=1e-4, atol=1e-6)
 

@@ -87,7 +87,7 @@ class StructureStreaming(StructureFit):
         touched, place = np.unique(items, return_inverse=True)
         if len(touched):
             new = score_paths(
-                users, place, len(touched), self.structure_, beam_size=min(M_STEP_BEAM, space.size),
+                users, place, len(touched), self.structure_model_.beams(min(M_STEP_BEAM, space.size)),
                 n_paths=self.n_candidate_paths, n_threads=self._n_threads(),
             )  # fmt: skip
             merged = update_scores(ScoreTable(codes[touched], scores[touched]), new, self.decay)

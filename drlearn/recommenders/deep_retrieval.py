@@ -99,7 +99,7 @@ class DeepRetrievalRecommender(StructureStreaming):
         Share of the users to hold out; their recall at 10 is in `history_`, and `path_weight="auto"`
         is chosen on them.
     device : str, default="cpu"
-        Torch device for training and encoding.
+        Torch device of `fit`, such as "cuda"; `partial_fit` and serving stay on the processor.
     checkpoint_dir : path-like, default=None
         Where `fit` keeps its state: after every round, and after epochs once a minute at most. The same
         `fit`, called again after it was cut short, goes on from there to the same result. Removed at the end.
@@ -284,8 +284,9 @@ class DeepRetrievalRecommender(StructureStreaming):
                     started = time.perf_counter()
                     drawing = stream(seed, 7, iteration), f"round {iteration}, draws"
                     items = self._drawn(users, met, done.network, done.item_paths, probe, *drawing)
+                    beams = structure.beams(min(M_STEP_BEAM, space.size))
                     path_scores, item_paths = self._maximize(
-                        users, items, probe.item_vectors, done, space, alpha, seed, iteration
+                        users, items, probe.item_vectors, done.item_paths, beams, alpha, seed, iteration
                     )
                     moved = _diagnostics.share_moved(done.item_paths, item_paths)
                     seconds_m, started = time.perf_counter() - started, time.perf_counter()
@@ -361,21 +362,21 @@ class DeepRetrievalRecommender(StructureStreaming):
             checkpoint.keep(facts, parts, {"item_paths": item_paths})
         return model, structure, item_paths
 
-    def _maximize(self, users, items, item_vectors, done, space, alpha, seed, iteration):
+    def _maximize(self, users, items, item_vectors, item_paths, beams, alpha, seed, iteration):
         """M-step: score the paths of every item by its events' beams, then assign (section 3)."""
         from drlearn.structure.assignment import assign_paths
         from drlearn.structure.scores import sample_events, score_paths
 
-        n_items = len(done.item_paths)
+        n_items = len(item_paths)
         chosen = sample_events(items, n_items, M_STEP_EVENTS, stream(seed, 5, iteration))
         with progress_bar(len(chosen), f"round {iteration}, M-step", self.verbose) as bar:
             path_scores = score_paths(
-                users, items, n_items, done.network, beam_size=min(M_STEP_BEAM, space.size),
-                n_paths=self.n_candidate_paths, events=chosen, own=as_users(item_vectors), n_own=OWN_EVENTS,
-                n_threads=self._n_threads(), progress=bar.update,
+                users, items, n_items, beams, n_paths=self.n_candidate_paths, events=chosen,
+                own=as_users(item_vectors), n_own=OWN_EVENTS, n_threads=self._n_threads(),
+                progress=bar.update,
             )  # fmt: skip
         return path_scores, assign_paths(
-            path_scores, done.item_paths, np.bincount(items, minlength=n_items), alpha=alpha,
+            path_scores, item_paths, np.bincount(items, minlength=n_items), alpha=alpha,
             penalty_degree=self.penalty_degree,
         )  # fmt: skip
 

@@ -287,7 +287,7 @@ class SoftmaxRecommender(SoftmaxBase):
     learning_rate : float, default=0.01
         Peak, after a short warm-up; decays linearly to nothing.
     device : str, default="cpu"
-        Torch device for training and encoding.
+        Torch device of `fit`, such as "cuda"; `partial_fit` and serving stay on the processor.
     checkpoint_dir : path-like, default=None
         Where `fit` keeps its state after epochs, once a minute at most. The same `fit`, called again after
         it was cut short, goes on from there to the same result. Removed at the end.

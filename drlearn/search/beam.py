@@ -311,6 +311,18 @@ def beam_rows(X, structure, beam_size, inner_beam, codes, log_probs):
         )
 
 
+@jit
+def training_beams(X, structure, beam_size):
+    """Return codes and log-probabilities of beams to the letter of algorithm 1.
+
+    Wider first layers hardly change which path is an item's best.
+    """
+    codes = np.empty((X.shape[0], beam_size), np.int64)
+    log_probs = np.empty((X.shape[0], beam_size), np.float32)
+    beam_rows(X, structure, beam_size, beam_size, codes, log_probs)
+    return codes, log_probs
+
+
 def search_paths(X, structure, beam_size, n_threads=1):
     """Find the `beam_size` most probable paths of many users.
 

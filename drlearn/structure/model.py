@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import threading
 
 import numpy as np
@@ -11,12 +12,13 @@ from threadpoolctl import threadpool_limits
 from torch import nn
 from torch.nn import functional as F
 
-from drlearn.search.beam import StructureArrays
+from drlearn.search.beam import StructureArrays, training_beams
 from drlearn.search.encoder import EncoderArrays
 from drlearn.structure.path_likelihood import likelihood_gradients
 from drlearn.structure.recurrence import GRU
 
 LOGIT_SCALE = 14.0
+_BEAM_CELLS = 2**27  # of node weights gathered at a time on a device
 
 
 class GRUEncoder(nn.Module):
@@ -195,26 +197,65 @@ class StructureModel(nn.Module):
         self.node_weight.copy_(torch.from_numpy(centres).transpose(1, 2))  # (R, dim, K)
         self.node_bias.copy_(torch.from_numpy(log_sizes))  # (R, K)
 
+    def _child_log_probs(self, x, nodes):  # (E, dim), (E, J, d) -> (E, J, K)
+        """Return the log-probabilities of the K children of J prefixes of d nodes an event."""
+        (_, n_hidden, width), d = self.output_weight.shape, nodes.shape[2]
+        if d == 0:
+            logits = (x @ self.node_weight[0] + self.node_bias[0])[:, None]  # (E, 1, K)
+        else:
+            parents = 1 + (d - 1) * width + nodes[:, :, d - 1]  # (E, J)
+            logits = (x[:, None, None] @ self.node_weight[parents])[:, :, 0]  # (E, J, K)
+            logits = logits + self.node_bias[parents]  # (E, J, K)
+        if n_hidden:  # embeddings of no numbers are not for every device
+            own = slice(d * n_hidden, (d + 1) * n_hidden)
+            hidden = F.linear(x, self.user_weight[own], self.user_bias[own])[:, None]  # (E, 1, H)
+            for i in range(d):
+                hidden = hidden + F.embedding(nodes[:, :, i], self.tables[d, i])  # (E, J, H)
+            logits = logits + F.relu(hidden) @ self.output_weight[d]  # (E, J, K)
+        return logits.log_softmax(dim=-1)
+
     def forward(self, x, nodes):  # (E, dim), (E, J, D) -> (E, J)
         """Return log p(c|x) of J paths an event."""
-        depth, n_hidden, width = self.output_weight.shape
-        user = F.linear(x, self.user_weight, self.user_bias).view(len(x), depth, n_hidden)  # (E, D, H)
-        logits = x @ self.node_weight[0] + self.node_bias[0]  # (E, K)
-        if n_hidden:  # embeddings of no numbers are not for every device
-            logits = logits + F.relu(user[:, 0]) @ self.output_weight[0]  # (E, K)
-        total = F.log_softmax(logits, dim=-1).gather(1, nodes[:, :, 0])  # (E, J)
-        for d in range(1, depth):
-            parents = 1 + (d - 1) * width + nodes[:, :, d - 1]  # (E, J)
-            logits = torch.einsum("ei,ejik->ejk", x, self.node_weight[parents])  # (E, J, K)
-            logits = logits + self.node_bias[parents]  # (E, J, K)
-            if n_hidden:
-                hidden = user[:, d, None]  # (E, 1, H)
-                for i in range(d):
-                    hidden = hidden + F.embedding(nodes[:, :, i], self.tables[d, i])  # (E, J, H)
-                logits = logits + F.relu(hidden) @ self.output_weight[d]  # (E, J, K)
-            picked = logits.gather(2, nodes[:, :, d, None])[..., 0]  # (E, J)
-            total = total + picked - logits.logsumexp(dim=-1)
+        total = x.new_zeros(())
+        for d in range(nodes.shape[2]):
+            log_probs = self._child_log_probs(x, nodes[:, :, :d]).expand(-1, nodes.shape[1], -1)  # (E, J, K)
+            total = total + log_probs.gather(2, nodes[:, :, d, None])[..., 0]  # (E, J)
         return total
+
+    def _beam(self, x, beam_size):  # (E, dim) -> (E, B), (E, B)
+        """Return codes and log p(c|x) of the most probable paths, by the letter of algorithm 1."""
+        depth, _, width = self.output_weight.shape
+        nodes, codes = x.new_zeros(len(x), 1, 0, dtype=torch.int64), x.new_zeros(len(x), 1, dtype=torch.int64)
+        log_probs = x.new_zeros(len(x), 1)
+        for _ in range(depth):
+            children = (log_probs[:, :, None] + self._child_log_probs(x, nodes)).flatten(1)  # (E, B' K)
+            log_probs, best = children.topk(min(beam_size, children.shape[1]))  # (E, B), (E, B)
+            parents, node = best // width, best % width  # (E, B), (E, B)
+            before = nodes.gather(1, parents[:, :, None].expand(-1, -1, nodes.shape[2]))  # (E, B, d)
+            nodes = torch.cat([before, node[:, :, None]], dim=2)  # (E, B, d + 1)
+            codes = codes.gather(1, parents) * width + node  # (E, B)
+        return codes, log_probs
+
+    def beams(self, beam_size):
+        """Return what finds the beams of user vectors as `training_beams` does, where the model is."""
+        device = self.user_weight.device
+        if device.type == "cpu":
+            return functools.partial(training_beams, structure=self.export(), beam_size=beam_size)
+        step = max(1, _BEAM_CELLS // (beam_size * self.node_weight[0].numel()))
+        alone = threading.Lock()  # who calls from several threads takes memory for one
+
+        @torch.no_grad()
+        def find(X):
+            codes = np.empty((len(X), beam_size), np.int64)
+            log_probs = np.empty((len(X), beam_size), np.float32)
+            for start in range(0, len(X), step):
+                rows = slice(start, start + step)
+                with alone:
+                    found = self._beam(torch.from_numpy(X[rows]).to(device), beam_size)
+                    codes[rows], log_probs[rows] = (tensor.cpu().numpy() for tensor in found)
+            return codes, log_probs
+
+        return find
 
     def loss(self, x, nodes, exists):  # (E, dim), (E, J, D), (E, J) -> ()
         """Return -sum over events of log sum_j p(c_j|x): J paths enter by log-sum-exp (section 2.1)."""

@@ -13,7 +13,6 @@ import numpy as np
 
 from drlearn._hashing import EMPTY, find_slot, table_size
 from drlearn._runtime import jit, run_blocks
-from drlearn.search.beam import beam_rows
 from drlearn.search.selection import select_top
 from drlearn.structure.paths import NO_PATH
 
@@ -88,15 +87,6 @@ def _keep_largest(codes, sums, n, order, top_codes, top_scores):
 
 
 @jit
-def _beams(X, structure, beam_size):
-    """Beams to the letter of algorithm 1: wider first layers hardly change which path is an item's best."""
-    codes = np.empty((X.shape[0], beam_size), np.int64)
-    log_probs = np.empty((X.shape[0], beam_size), np.float32)
-    beam_rows(X, structure, beam_size, beam_size, codes, log_probs)
-    return codes, log_probs
-
-
-@jit
 def _add_paths(keys, places, codes, sums, n, found, log_probs, weight):
     """Add a beam's probabilities, times `weight`, to the sums of its codes."""
     for i in range(found.shape[0]):
@@ -106,14 +96,13 @@ def _add_paths(keys, places, codes, sums, n, found, log_probs, weight):
 
 
 @jit
-def _score_items(X, indptr, own, n_own, structure, beam_size, top_codes, top_scores):
-    """Score the paths of consecutive items whose events' user vectors are rows of `X` under `indptr`.
+def _score_items(indptr, beams, own_beams, n_own, top_codes, top_scores):
+    """Score the paths of consecutive items from the beams of their events, whose rows are under `indptr`.
 
-    Rows of `own`, where there are any, are the vectors of those items that have events, in their order; each
-    counts as `n_own` events.
+    Beams are codes and log-probabilities, a row an event. Rows of `own_beams`, where there are any, belong
+    to the own vectors of those items that have events, in their order; each counts as `n_own` events.
     """
-    found, log_probs = _beams(X, structure, beam_size)
-    own_found, own_log_probs = _beams(own, structure, beam_size)
+    (found, log_probs), (own_found, own_log_probs), beam_size = beams, own_beams, beams[0].shape[1]
     order, at = np.empty(top_codes.shape[1], np.int32), 0
     keys, places, codes, sums = _table(4 * beam_size)
     for item in range(indptr.shape[0] - 1):
@@ -122,7 +111,7 @@ def _score_items(X, indptr, own, n_own, structure, beam_size, top_codes, top_sco
             if n + 2 * beam_size > codes.shape[0]:  # the item's own too
                 keys, places, codes, sums = _in_twice_the_room(codes, sums, n)
             n = _add_paths(keys, places, codes, sums, n, found[event], log_probs[event], np.float32(1.0))
-        if first < last and own.shape[0] > 0:
+        if first < last and own_found.shape[0] > 0:
             n = _add_paths(keys, places, codes, sums, n, own_found[at], own_log_probs[at], n_own)
             at += 1
         _empty(keys, codes, n)
@@ -146,8 +135,9 @@ def sample_events(items, n_items, max_events, rng):
     return np.sort(order[rank < max_events])
 
 
-def score_paths(X, items, n_items, structure, *, beam_size, n_paths, events=None, own=None, n_own=1,
-                n_threads=1, progress=None):  # fmt: skip
+def score_paths(
+    X, items, n_items, beams, *, n_paths, events=None, own=None, n_own=1, n_threads=1, progress=None
+):
     """Score every item's paths from beams over its events.
 
     Parameters
@@ -157,9 +147,9 @@ def score_paths(X, items, n_items, structure, *, beam_size, n_paths, events=None
     items : ndarray of shape (n_events,), int
         The item of each event.
     n_items : int
-    structure : StructureArrays
-    beam_size : int
-        B, paths looked at per event.
+    beams : callable
+        Takes user vectors (n, dim) and returns the codes (n, B) and log-probabilities (n, B) of the paths to
+        look at, as `beam.training_beams` does; called from several threads.
     n_paths : int
         S, paths kept per item.
     events : ndarray of int, default=None
@@ -183,16 +173,10 @@ def score_paths(X, items, n_items, structure, *, beam_size, n_paths, events=None
 
     def block(start, stop):
         first, last = indptr[start], indptr[stop]
-        _score_items(
-            X[order[first:last]],
-            indptr[start : stop + 1] - first,
-            X[:0] if own is None else own[start:stop][np.diff(indptr[start : stop + 1]) > 0],
-            np.float32(n_own),
-            structure,
-            beam_size,
-            table.codes[start:stop],
-            table.scores[start:stop],
-        )
+        rows, bounds = slice(start, stop), indptr[start : stop + 1] - first
+        vectors = X[:0] if own is None else own[rows][np.diff(bounds) > 0]
+        found, own_found = beams(X[order[first:last]]), beams(vectors)
+        _score_items(bounds, found, own_found, np.float32(n_own), table.codes[rows], table.scores[rows])
         if progress is not None:
             progress(int(last - first))
 

@@ -81,9 +81,12 @@ class Shards:
             yield ready
 
 
-def n_shards(n_events):
-    """Return into how many shards a batch is cut: a power of two, which fills even numbers of threads."""
-    return max(2, 2 ** round(np.log2(max(1, n_events) / SHARD_EVENTS)))
+def n_shards(n_events, device):
+    """Return into how many shards a batch is cut: a power of two, which fills even numbers of threads.
+
+    Whole batches suit a device other than the processor.
+    """
+    return 1 if device.type != "cpu" else max(2, 2 ** round(np.log2(max(1, n_events) / SHARD_EVENTS)))
 
 
 def _schedule(step, n_steps):
@@ -230,7 +233,7 @@ class JointTrainer:
         """What no parameter decides of a batch; `wanted` is every event's target and whether it counts."""
         following = windows._replace(first=windows.first + 1)
         negatives, offset = self._negatives.draw(rng)
-        count = n_shards(windows.length[chosen].sum())
+        count = n_shards(windows.length[chosen].sum(), self._model.item_table.device)
         parts = [part for part in np.array_split(chosen, count) if len(part)]
         inputs = [pad(self._items, windows, part) for part in parts]
         masks = [pad(wanted[1], following, part)[0] for part in parts]
@@ -312,9 +315,13 @@ def target_events(X, repeats):
 
 def dropout_with(rng, tensor):
     """Dropout of a fifth (51 of 256) from a generator of our own: a byte a value is drawn in no time."""
+    if tensor.device.type != "cpu":
+        generator = torch.Generator(tensor.device).manual_seed(int(rng.integers(2**63)))
+        drawn = torch.randint(256, tensor.shape, generator=generator, device=tensor.device)
+        return tensor * (drawn >= _DROPPED) * (256 / (256 - _DROPPED))
     kept = np.frombuffer(rng.bytes(tensor.numel()), np.uint8) >= _DROPPED
     scale = kept.astype(np.float32).reshape(tensor.shape) * np.float32(256 / (256 - _DROPPED))
-    return tensor * torch.from_numpy(scale).to(tensor.device)
+    return tensor * torch.from_numpy(scale)
 
 
 class StructureTrainer:
@@ -342,7 +349,7 @@ class StructureTrainer:
         total = 0.0
         for start in range(0, len(order), self._batch_size):
             batch = order[start : start + self._batch_size]
-            parts = [part for part in np.array_split(batch, n_shards(len(batch))) if len(part)]
+            parts = [part for part in np.array_split(batch, n_shards(len(batch), device)) if len(part)]
             loss, gradients = self._shards.gradients(loss_of_shard, parts, parameters)
             for parameter, gradient in zip(parameters, gradients, strict=True):
                 parameter.grad = gradient / len(batch)
