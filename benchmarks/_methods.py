@@ -118,7 +118,7 @@ class Retrieval(Method):
     @property
     def nbytes(self):
         est = self._estimator
-        arrays = (*est.structure_, *est.path_index_, est.item_vectors_)
+        arrays = (*est.structure_, *est.path_index_, est.path_vectors_)
         return sum(np.asarray(array).nbytes for array in arrays)
 
 

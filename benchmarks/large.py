@@ -1,11 +1,12 @@
 """A fit at the size of Amazon Books: seconds of every stage, memory by what it is for, and recall.
 
-Interactions come from `make_interactions`: 295,000 users of 29.5 events on average, 1,480,000 items.
-Recall is that of 500 held-out users, beside the brute force over the same softmax; a beam is not widened
-where it brings fewer than k. With the defaults this takes hours.
+Interactions come from `make_interactions`: 295,000 users of 29.5 events on average, 1,480,000 items; with
+`--data` they are those of a data set. Recall is that of 500 held-out users, beside the brute force over the
+same softmax; a beam is not widened where it brings fewer than k. With the defaults this takes hours.
 
     python benchmarks/large.py
-    python benchmarks/large.py --set n_epochs=4 n_candidate_paths=100 max_iter=1 --save output/books.pkl
+    python benchmarks/large.py --set distillation=0 n_epochs=4 --save output/books.pkl
+    python benchmarks/large.py --data ml-1m --output output/stages-ml-1m
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from datetime import date
 from pathlib import Path
 from unittest.mock import patch
 
-from _protocol import machine
+from _protocol import DATA, Split, hold_out, machine
 from peers.job import peak_mib
 
 from drlearn import DeepRetrievalRecommender
@@ -42,7 +43,7 @@ STAGES = (
     (_diagnostics, "structure_row", "diagnostics of a round"),
     (_diagnostics, "beam_curve", "candidates by beam"),
 )
-BEAMS, K, N_COMPARED = (10, 25, 50, 100, 200), 200, 500
+BEAMS, K, N_COMPARED = (2, 4, 8, 16, 32, 64), 200, 500
 
 
 def peak_gib():
@@ -89,6 +90,7 @@ def memory(est, train, vectors):
         "item table": item_table.nbytes,
         "its two Adam moments, in fit": 2 * item_table.nbytes,
         "item vectors": est.item_vectors_.nbytes,
+        "item vectors in the order of paths": est.path_vectors_.nbytes,
         "paths": est.item_paths_.nbytes,
         "path index": bytes_of(index.codes, index.indptr, index.items, index.directory),
         "score table": bytes_of(*est.path_scores_),
@@ -107,9 +109,8 @@ def memory(est, train, vectors):
     ]
 
 
-def compare(est, test):
+def compare(est, history, truth):
     """Return rows of recall, candidates and time: DR at several beams beside its brute force."""
-    history, truth = test[:N_COMPARED].split(0.5)
     seen, allowed, decode = items_of(history), est._recommendable, est._fit_X.item_vocabulary.decode
     rows = []
 
@@ -156,6 +157,7 @@ def parse():
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
+    parser.add_argument("--data", choices=list(DATA), help="a data set instead of generated interactions")
     parser.add_argument("--users", type=int, default=295_000, help="training users")
     parser.add_argument("--items", type=int, default=1_480_000)
     parser.add_argument("--events", type=float, default=29.5, help="mean events a user")
@@ -164,14 +166,15 @@ def parse():
     parser.add_argument(
         "--set", nargs="*", default=[], metavar="NAME=VALUE", help="parameters of the estimator"
     )
-    parser.add_argument("--save", type=Path, help="pickle (estimator, held-out users) here")
+    parser.add_argument("--save", type=Path, help="pickle (estimator, histories, truths) here")
     parser.add_argument("--output", type=Path, default=Path("output/large"))
     return parser.parse_args()
 
 
-def main():
-    arguments = parse()
-    parameters = {name: json.loads(value) for name, value in (pair.split("=", 1) for pair in arguments.set)}
+def interactions_of(arguments):
+    """Return users to train on and halves of those to judge by."""
+    if arguments.data is not None:
+        return hold_out(arguments.data, arguments.seed)
     X = make_interactions(
         arguments.users + arguments.test_users, arguments.items, n_events=arguments.events,
         random_state=arguments.seed,
@@ -179,6 +182,13 @@ def main():
     train, _, test = holdout_users(
         X, n_validation=0, n_test=arguments.test_users, random_state=arguments.seed
     )
+    return Split(train, *test.split(0.5))
+
+
+def main():
+    arguments = parse()
+    parameters = {name: json.loads(value) for name, value in (pair.split("=", 1) for pair in arguments.set)}
+    train, history, truth = interactions_of(arguments)
     print(f"{train.n_events} events of {len(train)} users, peak {peak_gib():.2f} GiB", flush=True)
     est, stages, vectors = DeepRetrievalRecommender(random_state=arguments.seed, **parameters), [], {}
     started = time.perf_counter()
@@ -194,8 +204,9 @@ def main():
     arguments.output.parent.mkdir(parents=True, exist_ok=True)
     if arguments.save is not None:
         arguments.save.parent.mkdir(parents=True, exist_ok=True)
-        arguments.save.write_bytes(pickle.dumps((est, test), protocol=5))
-    parts, recalls = memory(est, train, vectors), compare(est, test)
+        arguments.save.write_bytes(pickle.dumps((est, history, truth), protocol=5))
+    parts = memory(est, train, vectors)
+    recalls = compare(est, history[:N_COMPARED], truth[:N_COMPARED])
     arguments.output.with_suffix(".json").write_text(
         json.dumps({**facts, "stages": stages, "memory": parts, "recall": recalls}, indent=1)
     )

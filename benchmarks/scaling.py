@@ -9,7 +9,8 @@ beams go through are trained for two epochs on its user vectors and the k-means 
 that beams prune as in use. Score tables for assignment come from such networks, as wide as keeps the items a
 path the same at every size. Drawn at random are the paths of items in training (its cost does not depend on
 which they are), the first paths in assignment, the catalogue's vectors and paths in retrieval against items
-(a path holds eight of them at every size), and the noise that makes more of the item vectors for k-means.
+(the width is the default for so many; beams are as wide as brings 1,024 candidates), and the noise that makes
+more of the item vectors for k-means.
 
     python benchmarks/scaling.py    # some minutes on two cores; with --quick about one
 """
@@ -37,7 +38,7 @@ from drlearn.structure.assignment import assign_paths, automatic_alpha
 from drlearn.structure.encoding import encode_pairs
 from drlearn.structure.initialization import kmeans_paths, random_paths
 from drlearn.structure.model import SoftmaxModel, StructureModel, torch_session
-from drlearn.structure.paths import PathSpace, build_path_index
+from drlearn.structure.paths import PathSpace, automatic_width, build_path_index
 from drlearn.structure.scores import ScoreTable, score_paths
 from drlearn.structure.training import (
     JointTrainer,
@@ -48,7 +49,7 @@ from drlearn.structure.training import (
 )
 
 DIM, HIDDEN, DEPTH, WIDTH, N_PATHS, BEAM, N_CANDIDATE_PATHS = 64, 0, 2, 64, 1, 16, 100
-EVENTS_A_USER, BATCH, ITEMS_A_PATH, N_SWEEPS = 20, 2048, 64, 3
+EVENTS_A_USER, BATCH, N_SWEEPS, N_CANDIDATES = 20, 2048, 3, 1024
 
 
 class Task(NamedTuple):
@@ -107,7 +108,8 @@ def together(n_events, n_items, shards):
 
 def retrieval(users, network, vectors, paths, beam, n_threads):
     """Retrieval of 200 items for each of many users, nothing seen."""
-    catalogue, index = Catalogue(vectors, paths, np.ones(len(vectors), bool), 0.0), build_path_index(paths)
+    index = build_path_index(paths)
+    catalogue = Catalogue(vectors[index.items], np.ones(len(vectors), bool), 0.0)
     nobody = np.zeros(len(users) + 1, np.int64), np.zeros(0, np.int32)
 
     def run():
@@ -122,7 +124,7 @@ def random_catalogue(n_items, space):
     return rng.standard_normal((n_items, DIM), np.float32), random_paths(n_items, N_PATHS, space, rng)
 
 
-def equal_width(n_items, items_a_path=ITEMS_A_PATH):
+def equal_width(n_items, items_a_path):
     """Return the width at which a path holds as many items on average, whatever their number."""
     return round((n_items * N_PATHS / items_a_path) ** (1 / DEPTH))
 
@@ -197,10 +199,10 @@ class World:
         return retrieval(self.users[:1000], network, self.vectors, paths, beam, self._n_threads)
 
     def retrieval_of(self, n_items):
-        """Retrieval of random items through a trained network as wide as keeps candidates equal."""
-        width = equal_width(n_items)
-        catalogue = random_catalogue(n_items, PathSpace(width, DEPTH))
-        return retrieval(self.users[:1000], self.network(width)[0], *catalogue, BEAM, self._n_threads)
+        """Retrieval of random items through a trained network of the default width, candidates equal."""
+        space = PathSpace(automatic_width(n_items), DEPTH)
+        beam, catalogue = round(N_CANDIDATES * space.size / n_items), random_catalogue(n_items, space)
+        return retrieval(self.users[:1000], self.network(space.width)[0], *catalogue, beam, self._n_threads)
 
     def kmeans(self, n_items):
         """First paths of trained vectors with noise."""

@@ -39,6 +39,7 @@ from drlearn.structure.scores import score_paths
 from drlearn.structure.training import Shards
 
 N_EVENTS, N_ITEMS, FEW, MANY, N_USERS, N_SCANNED, K = 2**14, 2**12, 20_000, 200_000, 500, 20, 200
+ITEMS_A_PATH = 64
 
 
 class Check(NamedTuple):
@@ -81,7 +82,7 @@ def retrieval_checks(rng):
     """On one thread: retrieval beside a scan, and beside retrieval from a tenth of the items."""
     users, tasks = rng.standard_normal((N_USERS, DIM), np.float32), {}
     for n_items in (FEW, MANY):
-        width = equal_width(n_items)
+        width = equal_width(n_items, ITEMS_A_PATH)
         vectors, paths = random_catalogue(n_items, PathSpace(width, DEPTH))
         network = random_structure(rng, DIM, width, DEPTH, HIDDEN)
         tasks[n_items] = retrieval(users, network, vectors, paths, BEAM, 1)

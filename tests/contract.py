@@ -284,7 +284,7 @@ class RecommenderContract:
         before = dict(est.get_params())
         assert est.fit(X, y=None) is est
         assert list(before.items()) == list(est.get_params().items())
-        kept = {*before, "_fit_X", "_recommendable"}
+        kept = {*before, "_fit_X", *est._derived_names}
         assert all(name in kept or name.endswith("_") for name in vars(est))
         np.testing.assert_array_equal(est.item_counts_, X.item_counts())
 

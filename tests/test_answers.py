@@ -23,10 +23,10 @@ def asked():
     arrays = [part if part is True else rng.normal(size=part).astype(np.float32) for part in shapes]
     encoder, vectors = EncoderArrays(*arrays), rng.normal(size=(N_ITEMS, DIM)).astype(np.float32)
     indptr = np.concatenate([[0], np.cumsum(rng.integers(1, 9, size=11))])
-    items = rng.integers(N_ITEMS, size=indptr[-1]).astype(np.int32)
+    items, index = rng.integers(N_ITEMS, size=indptr[-1]).astype(np.int32), build_path_index(item_paths)
     return (
         indptr, items, HISTORY_LENGTH, encoder, reference.random_structure(rng, DIM, WIDTH, DEPTH, 4), 6,
-        build_path_index(item_paths), Catalogue(vectors, item_paths, rng.random(N_ITEMS) < 0.8, 0.0),
+        index, Catalogue(vectors[index.items], rng.random(N_ITEMS) < 0.8, 0.0),
     )  # fmt: skip
 
 

@@ -30,7 +30,8 @@ def test_memory_that_is_not_there_is_named_before_it_is_spent(est, monkeypatch):
 def test_the_peak_of_a_fit_is_estimated_from_what_it_keeps():
     X = make_interactions(400, 3000, random_state=0)
     est = DeepRetrievalRecommender(**SOFTMAX | QUICK).fit(X)
-    kept = [est.item_vectors_, est.softmax_model_.item_table.detach().numpy(), est.item_paths_]
+    table = est.softmax_model_.item_table.detach().numpy()
+    kept = [est.item_vectors_, est.path_vectors_, table, est.item_paths_]
     kept = sum(array.nbytes for array in [*kept, *est.path_scores_])
     assert kept < est._peak_bytes(X) < 1.5 * kept + 40 * X.n_events
     wide = DeepRetrievalRecommender(**SOFTMAX | QUICK | {"width": 1000})

@@ -81,8 +81,8 @@ def probe_of(vectors_know, n_users=40, width=10, n_items=60):
     wanted = np.stack([np.flatnonzero(item_paths[:, 0] == c) for c in wish]).astype(np.int32)
     truth = np.arange(0, wanted.size + 1, wanted.shape[1]), wanted.ravel()
     seen = np.zeros(n_users + 1, np.int64), np.zeros(0, np.int32)
-    probe = Probe(users, seen, truth, vectors, np.ones(n_items, bool), 1)
-    return probe, structure, item_paths, build_path_index(item_paths), width
+    probe, index = Probe(users, seen, truth, vectors, np.ones(n_items, bool), 1), build_path_index(item_paths)
+    return probe, structure, index, vectors[index.items], width
 
 
 def test_the_structure_is_heard_where_it_knows_more():

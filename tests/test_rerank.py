@@ -5,6 +5,7 @@ import reference
 from drlearn.search import rerank
 from drlearn.search.beam import search_paths
 from drlearn.search.rerank import (
+    Candidates,
     Catalogue,
     collect_candidates,
     drop_barred,
@@ -13,6 +14,7 @@ from drlearn.search.rerank import (
     matched_paths,
     rank_on_paths,
     retrieve,
+    room_for,
     score_items,
     top_of_scores,
 )
@@ -44,18 +46,16 @@ def world():
     }
 
 
+def indexed(world, path_weight=0.0):
+    """The index of the items' paths, and the catalogue in its order."""
+    index = build_path_index(world["item_paths"])
+    return index, Catalogue(world["vectors"][index.items], world["allowed"], path_weight)
+
+
 def run(world, beam_size, k, path_weight=0.0, n_threads=1):
-    catalogue = Catalogue(world["vectors"], world["item_paths"], world["allowed"], path_weight)
-    return retrieve(
-        world["X"],
-        world["structure"],
-        beam_size,
-        build_path_index(world["item_paths"]),
-        catalogue,
-        ragged(world["seen"]),
-        k,
-        n_threads,
-    )
+    index, catalogue = indexed(world, path_weight)
+    seen = ragged(world["seen"])
+    return retrieve(world["X"], world["structure"], beam_size, index, catalogue, seen, k, n_threads)
 
 
 def check_same(found, wanted):
@@ -75,26 +75,20 @@ def test_union_of_candidates_equals_twin(world, n_codes, room):
     codes = rng.permutation(WIDTH**DEPTH)
     log_probs = np.sort(rng.normal(size=len(codes)) - 2)[::-1].astype(np.float32)
     index = build_path_index(world["item_paths"])
-    items, mass = np.empty(room, np.int32), np.empty(room, np.float32)
-    items, mass, n = collect_candidates(codes[:n_codes], log_probs[:n_codes], index, items, mass)
+    found, n = collect_candidates(codes[:n_codes], log_probs[:n_codes], index, room_for(room))
     wanted = reference.collect_candidates(codes[:n_codes], log_probs[:n_codes], world["item_paths"])
-    assert items[:n].tolist() == list(wanted)
-    np.testing.assert_allclose(mass[:n], list(wanted.values()), rtol=1e-5)
+    assert found.items[:n].tolist() == index.items[found.places[:n]].tolist() == list(wanted)
+    np.testing.assert_allclose(found.mass[:n], list(wanted.values()), rtol=1e-5)
 
 
 def test_union_of_all_paths_is_every_item_with_a_path(world):
     index = build_path_index(world["item_paths"])
     n_paths = WIDTH**DEPTH
-    items, mass, n = collect_candidates(
-        np.arange(n_paths),
-        np.full(n_paths, np.log(1 / n_paths), np.float32),
-        index,
-        np.empty(4, np.int32),
-        np.empty(4, np.float32),
-    )
+    log_probs = np.full(n_paths, np.log(1 / n_paths), np.float32)
+    found, n = collect_candidates(np.arange(n_paths), log_probs, index, room_for(4))
     n_own = (world["item_paths"] != NO_PATH).sum(axis=1)
-    assert sorted(items[:n].tolist()) == np.flatnonzero(n_own).tolist()
-    np.testing.assert_allclose(mass[:n], n_own[items[:n]] / n_paths, rtol=1e-5)
+    assert sorted(found.items[:n].tolist()) == np.flatnonzero(n_own).tolist()
+    np.testing.assert_allclose(found.mass[:n], n_own[found.items[:n]] / n_paths, rtol=1e-5)
 
 
 @pytest.mark.parametrize("space", [12, 1000, 10**6, 2**62])
@@ -109,35 +103,31 @@ def test_every_path_is_found_and_no_other(space):
 @pytest.mark.parametrize("seen", [[], [0], [2, 7, 29], list(range(30))])
 def test_filters_equal_twin(world, seen):
     items = np.random.default_rng(2).permutation(N_ITEMS)[:20].astype(np.int32)
-    mass = np.linspace(1, 2, 20, dtype=np.float32)
-    before = dict(zip(items.tolist(), mass.tolist(), strict=True))
-    n = drop_barred(items, mass, 20, world["allowed"], np.array(seen, np.int32))
+    candidates = Candidates(items, 100 + items.astype(np.int64), np.linspace(1, 2, 20, dtype=np.float32))
+    before = dict(zip(items.tolist(), candidates.mass.tolist(), strict=True))
+    n = drop_barred(candidates, 20, world["allowed"], np.array(seen, np.int32))
     wanted = reference.drop_barred(before, world["allowed"], set(seen))
-    assert dict(zip(items[:n].tolist(), mass[:n].tolist(), strict=True)) == wanted
+    assert dict(zip(items[:n].tolist(), candidates.mass[:n].tolist(), strict=True)) == wanted
+    assert (candidates.places[:n] == 100 + items[:n]).all()
 
 
 @pytest.mark.parametrize("path_weight", [0.0, 0.3])
 def test_scores_equal_twin(world, path_weight):
     rng = np.random.default_rng(3)
     mass = {item: p for item, p in enumerate(rng.random(N_ITEMS))}
-    scores = np.empty(N_ITEMS, np.float32)
-    score_items(
-        world["X"][0],
-        np.arange(N_ITEMS, dtype=np.int32),
-        np.array(list(mass.values()), np.float32),
-        N_ITEMS,
-        world["vectors"],
-        path_weight,
-        scores,
-    )
+    scores, items = np.empty(N_ITEMS, np.float32), np.arange(N_ITEMS, dtype=np.int32)
+    candidates = Candidates(items, rng.permutation(N_ITEMS), np.array(list(mass.values()), np.float32))
+    vectors = np.empty_like(world["vectors"])
+    vectors[candidates.places] = world["vectors"]
+    score_items(world["X"][0], candidates, N_ITEMS, vectors, path_weight, scores)
     wanted = reference.score_items(world["X"][0], mass, world["vectors"], path_weight)
     np.testing.assert_allclose(scores, list(wanted.values()), rtol=1e-5, atol=1e-5)
 
 
 def test_paths_too_improbable_for_a_float_still_give_finite_scores(world):
-    scores = np.empty(2, np.float32)
-    mass = np.array([0.0, 0.5], np.float32)
-    score_items(world["X"][0], np.arange(2, dtype=np.int32), mass, 2, world["vectors"], 0.3, scores)
+    scores, candidates = np.empty(2, np.float32), room_for(2)
+    candidates.places[:], candidates.mass[:] = (0, 1), (0.0, 0.5)
+    score_items(world["X"][0], candidates, 2, world["vectors"], 0.3, scores)
     assert np.isfinite(scores).all()
 
 
@@ -199,8 +189,7 @@ def test_results_do_not_depend_on_threads_or_blocks(monkeypatch, world, n_thread
 @pytest.mark.parametrize("k", [1, 6, 40])
 def test_ranking_on_given_paths_equals_twin(world, k):
     codes = np.random.default_rng(7).integers(-1, WIDTH**DEPTH, size=(N_USERS, 5))
-    catalogue = Catalogue(world["vectors"], world["item_paths"], world["allowed"], 0.0)
-    index = build_path_index(world["item_paths"])
+    index, catalogue = indexed(world)
     found = rank_on_paths(world["X"], codes, index, catalogue, ragged(world["seen"]), k)
     wanted = reference.rank_on_paths(
         world["X"], codes, *(world[key] for key in ("item_paths", "vectors", "allowed", "seen")), k

@@ -45,9 +45,9 @@ class Probe(NamedTuple):
         vectors, indptr = self.vectors[:n], self.seen[0][: n + 1]
         return self._replace(vectors=vectors, seen=(indptr, self.seen[1]), truth=None)
 
-    def retrieve(self, structure, item_paths, index, beam_size, path_weight=0.0):
+    def retrieve(self, structure, index, path_vectors, beam_size, path_weight=0.0):
         """Return what `drlearn.search.rerank.retrieve` gives the probed users."""
-        catalogue = Catalogue(self.item_vectors, item_paths, self.allowed, path_weight)
+        catalogue = Catalogue(path_vectors, self.allowed, path_weight)
         k = min(PROBE_K, len(self.allowed))
         return retrieve(self.vectors, structure, beam_size, index, catalogue, self.seen, k, self.n_threads)
 
@@ -55,7 +55,8 @@ class Probe(NamedTuple):
 def structure_row(probe, structure, item_paths, index, space, counts):
     """Return a round's facts about the structure, for `history_`."""
     sizes = index.sizes if len(index.codes) else np.zeros(1, np.int64)
-    top, _, _ = probe.retrieve(structure, item_paths, index, min(_PROBE_BEAM, space.size))
+    path_vectors = probe.item_vectors[index.items]
+    top, _, _ = probe.retrieve(structure, index, path_vectors, min(_PROBE_BEAM, space.size))
     return {
         "mean_path_size": float(sizes.mean()),
         "max_path_size": int(sizes.max()),
@@ -96,12 +97,12 @@ def _recall(top, indptr, items):
     return float((hits(top, indptr, items)[judged] / n_true[judged]).mean()) if judged.any() else None
 
 
-def beam_curve(probe, structure, item_paths, index, space):
+def beam_curve(probe, structure, index, path_vectors, space):
     """Measure what a beam brings: an (n, 2) array of beam sizes and mean candidates a user."""
     n_items, rows, beam = int(probe.allowed.sum()), [], 1
     probe = probe.first(_CURVE_USERS)  # the widest beams would cost more than a round of EM
     while True:
-        found = probe.retrieve(structure, item_paths, index, beam)[2]
+        found = probe.retrieve(structure, index, path_vectors, beam)[2]
         rows.append((beam, found[:, 0].mean()))
         if beam >= min(space.size, 4096) or rows[-1][1] > 0.9 * n_items:
             return np.array(rows)

@@ -9,12 +9,12 @@ from drlearn.recommenders._diagnostics import hits
 PATH_WEIGHTS = (0.0, 0.05, 0.1, 0.2, 0.4)
 
 
-def fitted_path_weight(path_weight, probe, structure, item_paths, index, beam_size):
+def fitted_path_weight(path_weight, probe, structure, index, path_vectors, beam_size):
     """Return the weight, chosen on the probe's held-out users where it is "auto", and what was tried."""
     if path_weight != "auto":
         return float(path_weight), np.empty((0, 3))
     n_true = np.diff(probe.truth[0])
-    tops = [probe.retrieve(structure, item_paths, index, beam_size, w)[0] for w in PATH_WEIGHTS]
+    tops = [probe.retrieve(structure, index, path_vectors, beam_size, w)[0] for w in PATH_WEIGHTS]
     f_measures = [2 * hits(top, *probe.truth) / (top.shape[1] + n_true) for top in tops]
     return choose_path_weight(np.array(f_measures))
 

@@ -25,11 +25,14 @@ _WIDENINGS = 2
 class StructureRetrieval(SoftmaxBase):
     """The serving half of a Deep Retrieval recommender."""
 
-    _derived_names = (*SoftmaxBase._derived_names, "structure_", "path_index_", "path_sizes_")
+    _derived_names = (
+        *SoftmaxBase._derived_names, "_n_recommendable", "structure_", "path_index_", "path_sizes_"
+    )  # fmt: skip
 
     def _derived(self, state):
-        index = build_path_index(state["item_paths_"])
-        return super()._derived(state) | {
+        index, derived = build_path_index(state["item_paths_"]), super()._derived(state)
+        return derived | {
+            "_n_recommendable": np.count_nonzero(derived["_recommendable"]),
             "structure_": state["structure_model_"].export(), "path_index_": index,
             "path_sizes_": index.sizes,
         }  # fmt: skip
@@ -46,6 +49,8 @@ class StructureRetrieval(SoftmaxBase):
         expect_array(state, "item_paths_", (n_items, None), CODE_DTYPE)
         if paths.min() < NO_PATH or paths.max() >= space.size:
             raise ValueError(f"item_paths_ holds codes from {paths.min()} to {paths.max()} of {space.size}")
+        n_on_paths = np.count_nonzero(paths != NO_PATH)
+        expect_array(state, "path_vectors_", (n_on_paths, state["item_vectors_"].shape[1]), REAL_DTYPE)
         expect_array(state, "beam_curve_", (None, 2), np.float64)
         expect_array(state, "path_weight_curve_", (None, 3), np.float64)
         check_number(state["path_weight_"], "path_weight_", Real, 0)
@@ -237,7 +242,7 @@ class StructureRetrieval(SoftmaxBase):
     def _catalogue(self, allowed):
         weight = check_number(self.path_weight, "path_weight", Real, 0, auto=True)
         weight = float(self.path_weight_ if weight == "auto" else weight)
-        return Catalogue(self.item_vectors_, self.item_paths_, allowed, weight)
+        return Catalogue(self.path_vectors_, allowed, weight)
 
     def _retrieve(self, users, beam_size, k, allowed, seen):
         """Items of user vectors, their scores, and numbers of candidates."""
@@ -262,7 +267,7 @@ class StructureRetrieval(SoftmaxBase):
 
     def _widen(self, users, beam_size, k, allowed, seen, top, scores, found):
         """Search again for users who could get more, then scan; return the beam of each."""
-        beams, left = np.full(len(users), beam_size), np.minimum(k, _available(allowed, seen))
+        beams, left = np.full(len(users), beam_size), self._within_reach(k, allowed, seen)
         for _ in range(_WIDENINGS):
             short = np.flatnonzero(found[:, 1] < left)
             if len(short) == 0:
@@ -279,18 +284,30 @@ class StructureRetrieval(SoftmaxBase):
             )
         return beams
 
+    def _within_reach(self, k, allowed, seen):
+        """How many items each row can get: k, or as many as are allowed and not seen."""
+        # Counted at hand: a count takes as long as to serve a user.
+        n = self._n_recommendable if allowed is self._recommendable else np.count_nonzero(allowed)
+        indptr, items = seen
+        if n - len(items) >= k:  # whatever was seen
+            return np.full(len(indptr) - 1, k)
+        indptr, items = distinct(seen)
+        barred = np.concatenate([[0], np.cumsum(allowed[items])])
+        return np.minimum(k, n - np.diff(barred[indptr]))
+
     def _rank_similar(self, codes, k, allowed):
         """Rank by cosine what is on an item's own paths and on those its vector, taken as a user's, finds."""
-        unit, itself = self._unit_item_vectors(), one_a_row(codes)
-        users = (unit[codes] * unit.shape[1] ** 0.5).astype(np.float32)
+        itself, vectors = one_a_row(codes), self.item_vectors_[codes]
+        length = np.linalg.norm(vectors, axis=1, keepdims=True)  # of all item vectors, so that cosines are
+        users, queries = vectors / length * vectors.shape[1] ** 0.5, vectors / length**2
         found, _ = search_paths(users, self.structure_, self._beam(None, k), self._n_threads())
         paths = np.concatenate([self.item_paths_[codes], found], axis=1)
-        catalogue = Catalogue(unit, self.item_paths_, allowed, 0.0)
-        top, scores, n = rank_on_paths(unit[codes], paths, self.path_index_, catalogue, itself, k)
-        short = np.flatnonzero(n < np.minimum(k, _available(allowed, itself)))
+        catalogue = Catalogue(self.path_vectors_, allowed, 0.0)
+        top, scores, n = rank_on_paths(queries, paths, self.path_index_, catalogue, itself, k)
+        short = np.flatnonzero(n < self._within_reach(k, allowed, itself))
         if len(short):
             top[short], scores[short] = self._scan(
-                unit[codes[short]], unit, k, allowed, take_rows(itself, short)
+                queries[short], self.item_vectors_, k, allowed, take_rows(itself, short)
             )
         return top, scores
 
@@ -314,10 +331,3 @@ def beam_of(beam_size, k, curve, space):
     if beam_size == "auto":
         return beam_for(curve, _CANDIDATES_A_RESULT * k)
     return min(check_number(beam_size, "beam_size", Integral, 1), space.size)
-
-
-def _available(allowed, seen):
-    """Number of items that each row may get."""
-    indptr, items = distinct(seen)
-    barred = np.concatenate([[0], np.cumsum(allowed[items])])
-    return np.count_nonzero(allowed) - np.diff(barred[indptr])

@@ -46,7 +46,8 @@ class StructureFit(StructureRetrieval):
 
     def _peak_bytes(self, X):
         """As training together takes, or an M-step, with score table and event vectors: the larger."""
-        an_item = 8 * self.embedding_dim + 12 * self.n_candidate_paths + 16 * self.n_paths
+        vectors = (8 + 4 * self.n_paths) * self.embedding_dim
+        an_item = vectors + 12 * self.n_candidate_paths + 16 * self.n_paths
         an_event = 4 * self.embedding_dim + 20  # of which some are chosen, by number
         width = 0 if self.width == "auto" else self.width  # "auto" is too narrow to count
         # Moments, gradients of a batch and of its shards, and what two rounds keep.
@@ -111,14 +112,18 @@ class StructureFit(StructureRetrieval):
         from drlearn.recommenders import _diagnostics
         from drlearn.recommenders._path_weight import fitted_path_weight
 
-        learned = done.network, done.item_paths, done.index
+        path_vectors = probe.item_vectors[done.index.items]
+        learned = done.network, done.index, path_vectors
 
         def measure():
             _diagnostics.warn_if_collapsed(history[-1], np.count_nonzero(counts), alpha)
             beams = _diagnostics.beam_curve(probe, *learned, space)
             beam_size = beam_of(self.beam_size, _diagnostics.PROBE_K, beams, space)
             weight, tried = fitted_path_weight(self.path_weight, probe, *learned, beam_size)
-            return {"beam_curve_": beams, "path_weight_": weight, "path_weight_curve_": tried}
+            return {
+                "path_vectors_": path_vectors, "beam_curve_": beams, "path_weight_": weight,
+                "path_weight_curve_": tried,
+            }  # fmt: skip
 
         try:
             return measure(), False

@@ -41,6 +41,7 @@ class StructureStreaming(StructureFit):
             if rows.targets.any():
                 self._follow(rows, model, structure, item_paths, targets, probe, seed, shards)
         index, network = build_path_index(item_paths), structure.export()
+        path_vectors = probe.item_vectors[index.items]
         row = _diagnostics.structure_row(probe, network, item_paths, index, space, counts)
         history.record(
             round="partial_fit", softmax_loss=losses[0], structure_loss=losses[1], moved=None, **row,
@@ -49,8 +50,9 @@ class StructureStreaming(StructureFit):
         return {
             "softmax_model_": model, "item_vectors_": probe.item_vectors, "structure_model_": structure,
             "path_space_": space, "item_paths_": item_paths, "path_scores_": path_scores,
-            "alpha_": self._alpha(counts, space), "history_": history, "n_iter_": self.n_iter_,
-            "beam_curve_": _diagnostics.beam_curve(probe, network, item_paths, index, space),
+            "path_vectors_": path_vectors, "alpha_": self._alpha(counts, space), "history_": history,
+            "n_iter_": self.n_iter_,
+            "beam_curve_": _diagnostics.beam_curve(probe, network, index, path_vectors, space),
         }  # fmt: skip
 
     def _follow(self, rows, model, structure, item_paths, targets, probe, seed, shards):
@@ -106,4 +108,5 @@ class StructureStreaming(StructureFit):
     def _without(self, codes):
         item_paths = self.item_paths_.copy()
         item_paths[codes] = NO_PATH
-        return {"item_paths_": item_paths}
+        left = build_path_index(item_paths).items
+        return {"item_paths_": item_paths, "path_vectors_": self.item_vectors_[left]}

@@ -126,6 +126,8 @@ class DeepRetrievalRecommender(StructureStreaming):
         The encoder as plain arrays, item table included; None for a caller's own, which serves through torch.
     item_vectors_ : ndarray of shape (n_items, embedding_dim), float32
         Inner products with the user vectors of `transform` are the softmax's logits.
+    path_vectors_ : ndarray of shape (n_item_paths, embedding_dim), float32
+        The same in the order of the items on the paths, for beams to read.
     beam_curve_ : ndarray of shape (n, 2)
         Beam sizes and the mean candidates they brought.
     path_weight_ : float

@@ -239,9 +239,6 @@ class SoftmaxBase(ClassNamePrefixFeaturesOutMixin, TransformerMixin, SimilarItem
         tags.transformer_tags.preserves_dtype = ["float32"]
         return tags
 
-    def _unit_item_vectors(self):
-        return self.item_vectors_ / np.linalg.norm(self.item_vectors_, axis=1, keepdims=True)
-
     def _scan(self, vectors, items, k, allowed, seen):
         """The k best items by inner product, over all of them."""
         from drlearn.search.rerank import top_of_scores
@@ -395,5 +392,5 @@ class SoftmaxRecommender(SoftmaxBase):
         return *self._scan(self._encode(X), self.item_vectors_, k, allowed, seen), None
 
     def _rank_similar(self, codes, k, allowed):
-        unit = self._unit_item_vectors()
+        unit = self.item_vectors_ / np.linalg.norm(self.item_vectors_, axis=1, keepdims=True)
         return self._scan(unit[codes], unit, k, allowed, one_a_row(codes))

@@ -26,10 +26,9 @@ class Catalogue(NamedTuple):
 
     Attributes
     ----------
-    vectors : ndarray of shape (n_items, dim), float32
-        Item vectors whose inner product with a user vector is the softmax logit.
-    paths : ndarray of shape (n_items, J), int64
-        The items' path codes.
+    vectors : ndarray of shape (n_item_paths, dim), float32
+        Item vectors whose inner product with a user vector is the softmax logit, in the order of a
+        `PathIndex`'s items: what lies on a path is read in one run.
     allowed : ndarray of shape (n_items,), bool
         Items that may be recommended in this call.
     path_weight : float
@@ -37,7 +36,6 @@ class Catalogue(NamedTuple):
     """
 
     vectors: np.ndarray
-    paths: np.ndarray
     allowed: np.ndarray
     path_weight: float
 
@@ -81,68 +79,92 @@ def find_path(index, code):
     return -1
 
 
+class Candidates(NamedTuple):
+    """Room for the candidates of a user.
+
+    Attributes
+    ----------
+    items : ndarray, int32
+    places : ndarray, int64
+        Where each is in the index.
+    mass : ndarray, float32
+        sum of p(c|x) over the item's paths found.
+    """
+
+    items: np.ndarray
+    places: np.ndarray
+    mass: np.ndarray
+
+
 @jit
-def collect_candidates(codes, log_probs, index, items, mass):
-    """Write the distinct items on the paths `codes`, -1 for none, and the probability of their paths.
+def room_for(n):
+    """Allocate `Candidates` for so many."""
+    return Candidates(np.empty(n, np.int32), np.empty(n, np.int64), np.empty(n, np.float32))
+
+
+@jit
+def collect_candidates(codes, log_probs, index, candidates):
+    """Find the distinct items on the paths `codes`, -1 for none, and the probability of their paths.
 
     Returns
     -------
-    items : ndarray, int32
-        In the order in which the paths bring them; the array given, or a larger one.
-    mass : ndarray, float32
-        sum of p(c|x) over the item's paths found.
+    candidates : Candidates
+        In the order in which the paths bring them; the one given, or a larger one.
     n : int
     """
-    total, places = 0, np.empty(codes.shape[0], np.int64)
+    total, paths = 0, np.empty(codes.shape[0], np.int64)
     for i in range(codes.shape[0]):
-        place = find_path(index, codes[i])
-        places[i] = place
-        if place >= 0:
-            total += index.indptr[place + 1] - index.indptr[place]
-    if total > items.shape[0]:
-        items, mass = np.empty(2 * total, np.int32), np.empty(2 * total, np.float32)
+        path = find_path(index, codes[i])
+        paths[i] = path
+        if path >= 0:
+            total += index.indptr[path + 1] - index.indptr[path]
+    if total > candidates.items.shape[0]:
+        candidates = room_for(2 * total)
+    items, places, mass = candidates
     size = table_size(total)
     keys, slots = np.full(size, EMPTY, np.int32), np.empty(size, np.int32)
     n = 0
     for i in range(codes.shape[0]):
-        place = places[i]
-        if place < 0:
+        path = paths[i]
+        if path < 0:
             continue
         probability = np.exp(log_probs[i])
-        for at in range(index.indptr[place], index.indptr[place + 1]):
-            item = index.items[at]
+        for place in range(index.indptr[path], index.indptr[path + 1]):
+            item = index.items[place]
             slot = find_slot(keys, item)
             if keys[slot] == EMPTY:
                 keys[slot], slots[slot] = item, n
-                items[n], mass[n] = item, np.float32(0.0)
+                items[n], places[n], mass[n] = item, place, np.float32(0.0)
                 n += 1
             mass[slots[slot]] += probability
-    return items, mass, n
+    return candidates, n
 
 
 @jit
-def drop_barred(items, mass, n, allowed, seen):
+def drop_barred(candidates, n, allowed, seen):
     """Keep the candidates that are allowed and not among `seen`; return their number."""
+    items, places, mass = candidates
     kept, seen = 0, np.sort(seen)
     for i in range(n):
         item = items[i]
         if not allowed[item]:
             continue
-        place = np.searchsorted(seen, item)
-        if place < seen.shape[0] and seen[place] == item:
+        at = np.searchsorted(seen, item)
+        if at < seen.shape[0] and seen[at] == item:
             continue
-        items[kept], mass[kept] = item, mass[i]
+        items[kept], places[kept], mass[kept] = item, places[i], mass[i]
         kept += 1
     return kept
 
 
 @fast_jit
-def score_items(x, items, mass, n, vectors, path_weight, scores):
+def score_items(x, candidates, n, vectors, path_weight, scores):
     """Score candidates: the softmax logit plus `path_weight` times log of the paths' probability."""
+    places, mass = candidates.places, candidates.mass
     for i in range(n):
         if i + _AHEAD < n:
-            prefetch_row(vectors, items[i + _AHEAD])
-        row = vectors[items[i]]
+            prefetch_row(vectors, places[i + _AHEAD])
+        row = vectors[places[i]]
         total = np.float32(0.0)
         for d in range(x.shape[0]):
             total += x[d] * row[d]
@@ -155,8 +177,7 @@ def score_items(x, items, mass, n, vectors, path_weight, scores):
 @jit
 def retrieve_rows(X, structure, beam_size, index, catalogue, seen_indptr, seen, top, scores, found):
     """Retrieve for each row of `X`; `found` gets candidates before filters, and after them."""
-    items, mass = np.empty(1024, np.int32), np.empty(1024, np.float32)
-    logits = np.empty(1024, np.float32)
+    candidates, logits = room_for(1024), np.empty(1024, np.float32)
     users = user_parts(X, structure)
     scratch = beam_scratch(structure, beam_size, INNER_BEAM, X.shape[0])
     step = scratch.filled.shape[0]
@@ -166,14 +187,14 @@ def retrieve_rows(X, structure, beam_size, index, catalogue, seen_indptr, seen, 
         if at == 0:
             some = slice(row, row + step)
             beam_search(X[some], users[some], structure, beam_size, INNER_BEAM, scratch, codes, log_probs)
-        items, mass, n = collect_candidates(codes[at], log_probs[at], index, items, mass)
+        candidates, n = collect_candidates(codes[at], log_probs[at], index, candidates)
         found[row, 0] = n
-        n = drop_barred(items, mass, n, catalogue.allowed, seen[seen_indptr[row] : seen_indptr[row + 1]])
+        n = drop_barred(candidates, n, catalogue.allowed, seen[seen_indptr[row] : seen_indptr[row + 1]])
         found[row, 1] = n
         if logits.shape[0] < n:
-            logits = np.empty(items.shape[0], np.float32)
-        score_items(X[row], items, mass, n, catalogue.vectors, catalogue.path_weight, logits)
-        k = select_top(logits, items, n, scores[row], top[row])
+            logits = np.empty(candidates.items.shape[0], np.float32)
+        score_items(X[row], candidates, n, catalogue.vectors, catalogue.path_weight, logits)
+        k = select_top(logits, candidates.items, n, scores[row], top[row])
         for i in range(k, top.shape[1]):
             top[row, i], scores[row, i] = -1, -np.inf
 
@@ -221,14 +242,14 @@ def retrieve(X, structure, beam_size, index, catalogue, seen, k, n_threads=1):
 def _rank_rows(X, codes, index, catalogue, seen_indptr, seen, top, scores, found):
     """Rank for each row of `X` what lies on its paths `codes`, by inner product alone."""
     log_probs = np.zeros(codes.shape[1], np.float32)
-    items, mass = np.empty(1024, np.int32), np.empty(1024, np.float32)
+    candidates = room_for(1024)
     for row in range(X.shape[0]):
-        items, mass, n = collect_candidates(codes[row], log_probs, index, items, mass)
-        n = drop_barred(items, mass, n, catalogue.allowed, seen[seen_indptr[row] : seen_indptr[row + 1]])
+        candidates, n = collect_candidates(codes[row], log_probs, index, candidates)
+        n = drop_barred(candidates, n, catalogue.allowed, seen[seen_indptr[row] : seen_indptr[row + 1]])
         found[row] = n
         logits = np.empty(n, np.float32)
-        score_items(X[row], items, mass, n, catalogue.vectors, np.float32(0.0), logits)
-        k = select_top(logits, items, n, scores[row], top[row])
+        score_items(X[row], candidates, n, catalogue.vectors, np.float32(0.0), logits)
+        k = select_top(logits, candidates.items, n, scores[row], top[row])
         for i in range(k, top.shape[1]):
             top[row, i], scores[row, i] = -1, -np.inf
 

@@ -44,7 +44,8 @@ def distilled_items(
     if share == 0:
         return items
     beam_size, n_best = min(_BEAM, structure.width**structure.depth), min(_BEST, len(item_paths))
-    index, catalogue = build_path_index(item_paths), Catalogue(item_vectors, item_paths, allowed, 0.0)
+    index = build_path_index(item_paths)
+    catalogue = Catalogue(item_vectors[index.items], allowed, 0.0)
     items, chosen = items.copy(), np.flatnonzero(rng.random(len(items)) < share)
     for start in range(0, len(chosen), _EVENTS_A_CHUNK):
         events = chosen[start : start + _EVENTS_A_CHUNK]
