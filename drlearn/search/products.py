@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from drlearn._runtime import fast_jit
+
+_ZERO = np.float32(0.0)
 
 
 @fast_jit
@@ -39,3 +43,28 @@ def add_two_products(x, y, weight, out_x, out_y):
         for k in range(width):
             out_x[k] += x[j] * row[k]
             out_y[k] += y[j] * row[k]
+
+
+@fast_jit
+def add_gradients(x, weight, row, grad_weight, grad_x):
+    """Add the gradients of `add_product` in the matrix and in x, given that of its output."""
+    for j in range(weight.shape[0]):
+        values, gradient, total = weight[j], grad_weight[j], _ZERO
+        for k in range(weight.shape[1]):
+            gradient[k] += x[j] * row[k]
+            total += values[k] * row[k]
+        grad_x[j] += total
+
+
+@fast_jit
+def add_two_gradients(x, y, weight, row_x, row_y, grad_weight, grad_x, grad_y):
+    """Add the gradients of `add_two_products`, reading the matrix and its gradient once."""
+    for j in range(weight.shape[0]):
+        values, gradient, a, b = weight[j], grad_weight[j], x[j], y[j]
+        total, other = _ZERO, _ZERO
+        for k in range(weight.shape[1]):
+            gradient[k] += a * row_x[k] + b * row_y[k]
+            total += values[k] * row_x[k]
+            other += values[k] * row_y[k]
+        grad_x[j] += total
+        grad_y[j] += other

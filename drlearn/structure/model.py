@@ -158,18 +158,24 @@ class _PathLikelihood(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, x, nodes, exists, *parameters):
-        x, nodes, exists = x.contiguous(), nodes.contiguous(), exists.contiguous()
-        gradients = [torch.empty_like(x), *(torch.zeros_like(p) for p in parameters)]
-        grad_x, *others = (gradient.numpy() for gradient in gradients)
-        arrays = tuple(p.numpy() for p in parameters)
-        loss = likelihood_gradients(x.numpy(), nodes.numpy(), exists.numpy(), arrays, grad_x, tuple(others))
-        ctx.save_for_backward(*gradients)
+        # In the order of their first paths, so that events of one node read and write the same weights.
+        order = torch.from_numpy(np.lexsort(nodes[:, 0].numpy().T[::-1]))
+        sorted_x, gradients = x[order], [torch.zeros_like(p) for p in parameters]
+        sorted_gradient, grad_x = torch.empty_like(sorted_x), torch.empty_like(x)
+        events = (part.numpy() for part in (sorted_x, nodes[order], exists[order]))
+        arrays, others = (tuple(t.numpy() for t in tensors) for tensors in (parameters, gradients))
+        loss = likelihood_gradients(*events, arrays, sorted_gradient.numpy(), others)
+        grad_x[order] = sorted_gradient
+        ctx.gradients = grad_x, *gradients
         return x.new_tensor(loss)
 
     @staticmethod
     def backward(ctx, grad):
-        grad_x, *others = ctx.saved_tensors
-        return grad * grad_x, None, None, *(grad * gradient for gradient in others)
+        gradients, ctx.gradients = ctx.gradients, None  # scaled in place: they serve once
+        if grad != 1:
+            torch._foreach_mul_(gradients, grad)
+        grad_x, *others = gradients
+        return grad_x, None, None, *others
 
 
 class StructureModel(nn.Module):

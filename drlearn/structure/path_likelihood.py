@@ -10,7 +10,7 @@ import numpy as np
 
 from drlearn._exponential import exponentials
 from drlearn._runtime import fast_jit
-from drlearn.search.products import add_product
+from drlearn.search.products import add_gradients, add_product, add_two_gradients, add_two_products
 
 _CHUNK = 64
 _ZERO, _ONE = np.float32(0.0), np.float32(1.0)
@@ -38,24 +38,43 @@ def _hidden_units(users, nodes, layer, tables, hidden):
 @fast_jit
 def _parent(nodes, layer, width):
     """Row of the weights that a path's node before `layer` stands for."""
-    return 1 + (layer - 1) * width + nodes[layer - 1]
+    return 1 + (layer - 1) * width + nodes[layer - 1] if layer > 0 else 0
+
+
+@fast_jit
+def _end_of_run(nodes, path, layer, first):
+    """Where the events end that pass the same node before `layer` as the first."""
+    last = first + 1
+    while last < nodes.shape[0] and (
+        layer == 0 or nodes[last, path, layer - 1] == nodes[first, path, layer - 1]
+    ):
+        last += 1
+    return last
 
 
 @fast_jit
 def _logits(x, nodes, layer, hidden, output_weight, node_weight, node_bias, logits):
     """Logits of a layer: a row an event in the first layer, a row a path in the others."""
-    n_rows, width = 1 if layer == 0 else nodes.shape[1], logits.shape[1]
+    n_rows, width, n = 1 if layer == 0 else nodes.shape[1], logits.shape[1], x.shape[0]
     if hidden.shape[1] > 0:
         np.dot(hidden, output_weight, logits)
     else:
         logits[:] = _ZERO
-    for event in range(x.shape[0]):
-        for path in range(n_rows):
-            parent = _parent(nodes[event, path], layer, width) if layer > 0 else 0
-            row, bias = logits[event * n_rows + path], node_bias[parent]
-            for k in range(width):
-                row[k] += bias[k]
-            add_product(x[event], node_weight[parent], row)
+    for path in range(n_rows):
+        first = 0
+        while first < n:
+            last, parent = _end_of_run(nodes, path, layer, first), _parent(nodes[first, path], layer, width)
+            weight, bias = node_weight[parent], node_bias[parent]
+            for event in range(first, last):
+                row = logits[event * n_rows + path]
+                for k in range(width):
+                    row[k] += bias[k]
+            for event in range(first, last - 1, 2):
+                one, other = logits[event * n_rows + path], logits[(event + 1) * n_rows + path]
+                add_two_products(x[event], x[event + 1], weight, one, other)
+            if (last - first) % 2 == 1:
+                add_product(x[last - 1], weight, logits[(last - 1) * n_rows + path])
+            first = last
 
 
 @fast_jit
@@ -114,24 +133,27 @@ def _logit_gradients(mass, shares, nodes, layer):
 
 
 @fast_jit
-def _nodes_backward(x, mass, nodes, shares, layer, node_weight, grad_weight, grad_bias, grad_x):
+def _nodes_backward(x, mass, nodes, layer, node_weight, grad_weight, grad_bias, grad_x):
     """Add the gradients of node weights, node biases and user vectors."""
-    n_rows, width = 1 if layer == 0 else nodes.shape[1], mass.shape[1]
-    for event in range(x.shape[0]):
-        for path in range(n_rows):
-            if layer > 0 and shares[event, path] == 0:
-                continue
-            parent = _parent(nodes[event, path], layer, width) if layer > 0 else 0
-            row, bias = mass[event * n_rows + path], grad_bias[parent]
-            for k in range(width):
-                bias[k] += row[k]
-            for j in range(x.shape[1]):
-                weight, gradient, value = node_weight[parent, j], grad_weight[parent, j], x[event, j]
-                total = _ZERO
+    n_rows, width, n = 1 if layer == 0 else nodes.shape[1], mass.shape[1], x.shape[0]
+    for path in range(n_rows):
+        first = 0
+        while first < n:
+            last, parent = _end_of_run(nodes, path, layer, first), _parent(nodes[first, path], layer, width)
+            weight, gradient, bias = node_weight[parent], grad_weight[parent], grad_bias[parent]
+            for event in range(first, last):
+                row = mass[event * n_rows + path]
                 for k in range(width):
-                    gradient[k] += value * row[k]
-                    total += weight[k] * row[k]
-                grad_x[event, j] += total
+                    bias[k] += row[k]
+            for event in range(first, last - 1, 2):
+                one, other = mass[event * n_rows + path], mass[(event + 1) * n_rows + path]
+                add_two_gradients(
+                    x[event], x[event + 1], weight, one, other, gradient, grad_x[event], grad_x[event + 1]
+                )
+            if (last - first) % 2 == 1:
+                row = mass[(last - 1) * n_rows + path]
+                add_gradients(x[last - 1], weight, row, gradient, grad_x[last - 1])
+            first = last
 
 
 @fast_jit
@@ -220,7 +242,7 @@ def likelihood_gradients(x, nodes, exists, parameters, grad_x, gradients):
             gradient, flow = mass[layer, :n_rows], rows_gradient[:n_rows]
             _logit_gradients(gradient, shares[:n], mine, layer)
             grads = grad_node_weight, grad_node_bias, grad_now
-            _nodes_backward(now, gradient, mine, shares[:n], layer, node_weight, *grads)
+            _nodes_backward(now, gradient, mine, layer, node_weight, *grads)
             if n_hidden > 0:
                 _hidden_backward(gradient, hidden[layer, :n_rows], output_weight[layer], part, flow)
                 grad_output_weight[layer] += part

@@ -352,7 +352,7 @@ class StructureTrainer:
             parts = [part for part in np.array_split(batch, n_shards(len(batch), device)) if len(part)]
             loss, gradients = self._shards.gradients(loss_of_shard, parts, parameters)
             for parameter, gradient in zip(parameters, gradients, strict=True):
-                parameter.grad = gradient / len(batch)
+                parameter.grad = gradient.div_(len(batch))
             self.optimizer.step()
             total += loss
             if progress is not None:
