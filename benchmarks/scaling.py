@@ -234,7 +234,7 @@ def curves(world, n_events, n_items, n, shards):
               lambda x: world.score(np.arange(x)), "events"),
         Curve("M-step, scoring", "K", widths, lambda x: world.score(few, width=x), "events"),
         Curve("M-step, scoring", "B", doubling(200, 4), lambda x: world.score(few, beam=x), "events"),
-        Curve("M-step, assignment", "items", doubling(some, n), world.assignment, "choices"),
+        Curve("M-step, assignment", "items", doubling(2 * some, n), world.assignment, "choices"),
         Curve("M-step, assignment", "J", doubling(8, 4), lambda x: world.assignment(some, x), "choices"),
         Curve("M-step, assignment", "S", doubling(N_CANDIDATE_PATHS, 4),
               lambda x: world.assignment(some, n_scores=x), "choices"),
@@ -276,12 +276,18 @@ def draw(rows, path):
     import matplotlib.pyplot as plt
 
     figure, axes = plt.subplots(3, 5, figsize=(15, 8.5), layout="constrained")
-    for axis, row in zip(axes.flat, rows, strict=True):
+    for axis in axes.flat[len(rows) :]:
+        axis.axis("off")
+    for axis, row in zip(axes.flat, rows, strict=False):
         line = np.poly1d(np.polyfit(np.log(row["sizes"]), np.log(row["seconds"]), 1))
         axis.loglog(row["sizes"], np.exp(line(np.log(row["sizes"]))), color="0.7")
         axis.loglog(row["sizes"], row["seconds"], "o")
         axis.set_xticks(row["sizes"], row["sizes"], rotation=45, fontsize=7)
         axis.set_xticks([], minor=True)
+        middle = np.sqrt(min(row["seconds"]) * max(row["seconds"]))
+        axis.set_ylim(min(min(row["seconds"]) / 1.5, middle / 6), max(1.5 * max(row["seconds"]), 6 * middle))
+        axis.yaxis.set_major_formatter("{x:g}")
+        axis.yaxis.set_minor_formatter("")
         axis.set_title(f"{row['stage']}: {row['against']}$^{{{row['exponent']:.2f}}}$", fontsize=10)
     figure.supylabel("seconds")
     figure.savefig(path, dpi=150)
@@ -292,14 +298,16 @@ def main():
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--quick", action="store_true", help="an eighth of the size, four points a curve")
+    parser.add_argument("--stage", default="", help="only stages whose names begin like this")
     parser.add_argument("--output", type=Path, default=Path("output/scaling"))
     arguments = parser.parse_args()
     n_events, n_items, n = (2**15, 2**13, 4) if arguments.quick else (2**18, 2**16, 5)
     rows, n_threads = [], effective_n_threads(None)
     with torch_session(0), Shards(n_threads) as shards:
         for curve in curves(World(n_events, n_items, shards, n_threads), n_events, n_items, n, shards):
-            rows.append(measure(curve))
-            print(table(rows[-1:]).splitlines()[-1], flush=True)
+            if curve.stage.startswith(arguments.stage):
+                rows.append(measure(curve))
+                print(table(rows[-1:]).splitlines()[-1], flush=True)
     made_on = f"{machine()}, {n_threads} threads"
     facts = {"date": date.today().isoformat(), "machine": made_on, "quick": arguments.quick}
     arguments.output.parent.mkdir(parents=True, exist_ok=True)

@@ -173,7 +173,8 @@ class _PathLikelihood(torch.autograd.Function):
     def backward(ctx, grad):
         gradients, ctx.gradients = ctx.gradients, None  # scaled in place: they serve once
         if grad != 1:
-            torch._foreach_mul_(gradients, grad)
+            for gradient in gradients:
+                gradient.mul_(grad)
         grad_x, *others = gradients
         return grad_x, None, None, *others
 
