@@ -112,10 +112,9 @@ class StructureFit(StructureRetrieval):
         from drlearn.recommenders import _diagnostics
         from drlearn.recommenders._path_weight import fitted_path_weight
 
-        path_vectors = probe.item_vectors[done.index.items]
-        learned = done.network, done.index, path_vectors
-
         def measure():
+            path_vectors = probe.item_vectors[done.index.items]
+            learned = done.network, done.index, path_vectors
             _diagnostics.warn_if_collapsed(history[-1], np.count_nonzero(counts), alpha)
             beams = _diagnostics.beam_curve(probe, *learned, space)
             beam_size = beam_of(self.beam_size, _diagnostics.PROBE_K, beams, space)
