@@ -121,6 +121,13 @@ def hold_out(name, seed, sample=1.0, validation=False):
     return Split(train, *(others if validation else test).split(0.5))
 
 
+def hold_out_generated(n_users, n_items, n_events, n_test, seed):
+    """Hold `n_test` random users out of generated interactions with so many events a user on average."""
+    X = make_interactions(n_users, n_items, n_events=n_events, random_state=seed)
+    train, _, test = holdout_users(X, n_validation=0, n_test=n_test, random_state=seed)
+    return Split(train, *test.split(0.5))
+
+
 def figures(truth, recommended, k):
     """P, R and F at k in percent."""
     metrics = {"P": precision_at_k, "R": recall_at_k, "F": f1_at_k}

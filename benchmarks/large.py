@@ -21,13 +21,11 @@ from datetime import date
 from pathlib import Path
 from unittest.mock import patch
 
-from _protocol import DATA, Split, hold_out, machine
+from _protocol import DATA, hold_out, hold_out_generated, machine
 from peers.job import peak_mib
 
 from drlearn import DeepRetrievalRecommender
-from drlearn.datasets import make_interactions
 from drlearn.metrics import recall_at_k
-from drlearn.model_selection import holdout_users
 from drlearn.recommenders import _diagnostics
 from drlearn.recommenders._lists import items_of
 from drlearn.structure import assignment, distillation, encoding, initialization, scores, training
@@ -175,14 +173,10 @@ def interactions_of(arguments):
     """Return users to train on and halves of those to judge by."""
     if arguments.data is not None:
         return hold_out(arguments.data, arguments.seed)
-    X = make_interactions(
-        arguments.users + arguments.test_users, arguments.items, n_events=arguments.events,
-        random_state=arguments.seed,
-    )  # fmt: skip
-    train, _, test = holdout_users(
-        X, n_validation=0, n_test=arguments.test_users, random_state=arguments.seed
+    n_users = arguments.users + arguments.test_users
+    return hold_out_generated(
+        n_users, arguments.items, arguments.events, arguments.test_users, arguments.seed
     )
-    return Split(train, *test.split(0.5))
 
 
 def main():

@@ -29,13 +29,11 @@ from pathlib import Path
 import joblib
 import numpy as np
 from _methods import METHODS, NumpyScan, Problem, threads
-from _protocol import DATA, hold_out, machine
+from _protocol import DATA, hold_out, hold_out_generated, machine
 from _report import figure, ratios, table
 
 from drlearn import DeepRetrievalRecommender, __version__
-from drlearn.datasets import make_interactions
 from drlearn.metrics import recall_at_k
-from drlearn.model_selection import holdout_users
 from drlearn.structure.scores import ScoreTable
 
 # By items: users, mean events a user, parameters of the estimator.
@@ -90,9 +88,7 @@ def interactions_of(recipe):
     seed = recipe["seed"]
     if "data" in recipe:
         return hold_out(recipe["data"], seed)
-    X = make_interactions(recipe["users"], recipe["items"], n_events=recipe["events"], random_state=seed)
-    train, _, test = holdout_users(X, n_validation=0, n_test=recipe["held_out"], random_state=seed)
-    return train, *test.split(0.5)
+    return hold_out_generated(*(recipe[name] for name in ("users", "items", "events", "held_out")), seed)
 
 
 def problem_of(stored, n_users, k):

@@ -52,10 +52,9 @@ class Probe(NamedTuple):
         return retrieve(self.vectors, structure, beam_size, index, catalogue, self.seen, k, self.n_threads)
 
 
-def structure_row(probe, structure, item_paths, index, space, counts):
+def structure_row(probe, structure, item_paths, index, path_vectors, space, counts):
     """Return a round's facts about the structure, for `history_`."""
     sizes = index.sizes if len(index.codes) else np.zeros(1, np.int64)
-    path_vectors = probe.item_vectors[index.items]
     top, _, _ = probe.retrieve(structure, index, path_vectors, min(_PROBE_BEAM, space.size))
     return {
         "mean_path_size": float(sizes.mean()),

@@ -42,7 +42,7 @@ class StructureStreaming(StructureFit):
                 self._follow(rows, model, structure, item_paths, targets, probe, seed, shards)
         index, network = build_path_index(item_paths), structure.export()
         path_vectors = probe.item_vectors[index.items]
-        row = _diagnostics.structure_row(probe, network, item_paths, index, space, counts)
+        row = _diagnostics.structure_row(probe, network, item_paths, index, path_vectors, space, counts)
         history.record(
             round="partial_fit", softmax_loss=losses[0], structure_loss=losses[1], moved=None, **row,
             seconds_e=time.perf_counter() - started, seconds_m=seconds_m,
@@ -108,5 +108,5 @@ class StructureStreaming(StructureFit):
     def _without(self, codes):
         item_paths = self.item_paths_.copy()
         item_paths[codes] = NO_PATH
-        left = build_path_index(item_paths).items
-        return {"item_paths_": item_paths, "path_vectors_": self.item_vectors_[left]}
+        left = ~np.isin(self.path_index_.items, codes)  # the others keep their order
+        return {"item_paths_": item_paths, "path_vectors_": self.path_vectors_[left]}

@@ -294,7 +294,10 @@ class DeepRetrievalRecommender(StructureStreaming):
                     seconds_m, started = time.perf_counter() - started, time.perf_counter()
                     loss = self._fit_structure(trainer, items, item_paths, space, iteration)
                 new = Round.of(iteration, structure, item_paths, path_scores)
-                row = _diagnostics.structure_row(probe, new.network, item_paths, new.index, space, counts)
+                row = _diagnostics.structure_row(
+                    probe, new.network, item_paths, new.index, probe.item_vectors[new.index.items], space,
+                    counts,
+                )  # fmt: skip
                 history.record(
                     round=iteration, softmax_loss=softmax_loss, structure_loss=loss, moved=moved, **row,
                     seconds_e=time.perf_counter() - started, seconds_m=seconds_m,
