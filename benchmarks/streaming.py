@@ -2,9 +2,10 @@
 
 All start from the events before the replay. Every day, each model recommends to the day's users from
 what they did before and in the first half of their day; the second half is the truth, without what
-they had met before. At night the day's events join. Needs the `bench` extra and the data in DRLEARN_DATA.
+they had met before. At night the day's events join. Standard errors are those of the users drawn; that of a
+share is of the paired values. Needs the `bench` extra and the data in DRLEARN_DATA.
 
-    python benchmarks/streaming.py --data ml-100k ml-latest-small ciao
+    python benchmarks/streaming.py --data ml-100k ml-latest-small --json output/streaming.json
 """
 
 from __future__ import annotations
@@ -27,11 +28,11 @@ from _protocol import machine
 from drlearn import DeepRetrievalRecommender, Interactions, PopularityRecommender
 from drlearn.metrics import f1_at_k
 
-# File, columns of users and items, units of time a day, and days a step: longer where few users come a day.
+# File, columns of users and items, units of time a day, days a step (longer where few users come a day), steps.
 DATA = {
-    "ml-100k": ("ml-100k.parquet", ("user", "item"), 86400, 1),
-    "ml-latest-small": ("raw/ml-latest-small/ratings.csv", ("userId", "movieId"), 86400, 30),
-    "ciao": ("ciao.parquet", ("user", "item"), 1, 7),
+    "ml-100k": ("ml-100k.parquet", ("user", "item"), 86400, 1, 100),
+    "ml-latest-small": ("raw/ml-latest-small/ratings.csv", ("userId", "movieId"), 86400, 30, 100),
+    "ciao": ("ciao.parquet", ("user", "item"), 1, 7, 30),
 }
 MIN_ITEM_EVENTS = {"ciao": 5}  # most of its items have one or two events in all
 K, COLD_K, IMPRESSIONS = 10, 100, 10
@@ -41,7 +42,7 @@ class Log:
     """Events with a rating of at least 4 in the order of time, and the step each belongs to."""
 
     def __init__(self, name):
-        file, columns, a_day, days = DATA[name]
+        file, columns, a_day, days, self.n_steps = DATA[name]
         path = Path(os.environ["DRLEARN_DATA"]) / file
         frame = pyarrow.csv.read_csv(path) if path.suffix == ".csv" else pq.read_table(path)
         frame = frame.filter(np.asarray(frame["rating"]) >= 4)
@@ -104,10 +105,17 @@ def timed(function, *args):
     return result, time.perf_counter() - started
 
 
+def share(values, of):
+    """Ratio of two means over the same users, and its standard error, in percent."""
+    a, b = np.array(values), np.array(of)
+    ratio = a.mean() / b.mean()
+    return 100 * float(ratio), 100 * float((a - ratio * b).std() / len(a) ** 0.5 / b.mean())
+
+
 def replay(name, n_steps, settings, refits):
     """Go through the last steps of a log; return F, seconds and cold items' hits by model."""
     log = Log(name)
-    steps = np.unique(log.steps)[-n_steps:]
+    steps = np.unique(log.steps)[-(n_steps or log.n_steps) :]
     start = log.interactions(log.steps < steps[0])
     frozen, seconds_fit = timed(DeepRetrievalRecommender(**settings).fit, start)
     streaming = DeepRetrievalRecommender(**settings).fit(start)
@@ -148,6 +156,9 @@ def replay(name, n_steps, settings, refits):
         "events_replayed": int((log.steps >= steps[0]).sum()), "seconds_fit": seconds_fit,
         "F@10": {model: 100 * float(np.mean(v)) for model, v in values.items()},
         "standard_error": {model: 100 * float(np.std(v) / len(v) ** 0.5) for model, v in values.items()},
+        "share_of_refit": {
+            model: share(v, values["refit"]) for model, v in values.items() if refits and model != "refit"
+        },
         "seconds_a_step": {model: float(np.mean(v)) for model, v in seconds.items()},
         "cold_impressions": len(cold["streaming"]),
         "cold_retrieved": {model: 100 * float(np.mean(v)) for model, v in cold.items()},
@@ -157,7 +168,7 @@ def replay(name, n_steps, settings, refits):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--data", nargs="+", choices=DATA, default=list(DATA))
-    parser.add_argument("--steps", type=int, default=30)
+    parser.add_argument("--steps", type=int, help="the last of them; by default as DATA says")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--no-refits", action="store_true", help="leave out what takes long")
     parser.add_argument(
