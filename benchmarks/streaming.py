@@ -2,15 +2,18 @@
 
 All start from the events before the replay. Every day, each model recommends to the day's users from
 what they did before and in the first half of their day; the second half is the truth, without what
-they had met before. At night the day's events join. Standard errors are those of the users drawn; that of a
-share is of the paired values. Needs the `bench` extra and the data in DRLEARN_DATA.
+they had met before. At night the day's events join. One more model is updated every night, but fitted
+anew every twentieth. Refits cost most of the time: with `--every 2` only every second one is made, and
+models are compared in the steps that follow them. Standard errors are those of the users drawn; that of
+a share is of the paired values. Needs the `bench` extra and the data in DRLEARN_DATA.
 
-    python benchmarks/streaming.py --data ml-100k ml-latest-small --json output/streaming.json
+    python benchmarks/streaming.py --data ml-100k ml-latest-small --every 2 --json output/streaming.json
 """
 
 from __future__ import annotations
 
 import argparse
+import copy
 import json
 import os
 import time
@@ -28,14 +31,15 @@ from _protocol import machine
 from drlearn import DeepRetrievalRecommender, Interactions, PopularityRecommender
 from drlearn.metrics import f1_at_k
 
-# File, columns of users and items, units of time a day, days a step (longer where few users come a day), steps.
+# File, columns of users and items, units of time a day, days a step (more where few users come), steps.
 DATA = {
     "ml-100k": ("ml-100k.parquet", ("user", "item"), 86400, 1, 100),
     "ml-latest-small": ("raw/ml-latest-small/ratings.csv", ("userId", "movieId"), 86400, 30, 100),
     "ciao": ("ciao.parquet", ("user", "item"), 1, 7, 30),
 }
 MIN_ITEM_EVENTS = {"ciao": 5}  # most of its items have one or two events in all
-K, COLD_K, IMPRESSIONS = 10, 100, 10
+K, COLD_K, IMPRESSIONS, FIT_EVERY = 10, 100, 10, 20
+MIXED = f"streaming, a fit every {FIT_EVERY} steps"
 
 
 class Log:
@@ -112,57 +116,67 @@ def share(values, of):
     return 100 * float(ratio), 100 * float((a - ratio * b).std() / len(a) ** 0.5 / b.mean())
 
 
-def replay(name, n_steps, settings, refits):
+def fitted(settings, X):
+    """A new fit, and its seconds."""
+    return timed(DeepRetrievalRecommender(**settings).fit, X)
+
+
+def judged(models, log, step, values):
+    """Add each model's F for the requests of a step."""
+    histories, truths = log.requests(step)
+    for model, est in models.items() if histories else ():
+        lists = recommend(est, histories, K)
+        values[model] += [f1_at_k([truth], row[None], K) for truth, row in zip(truths, lists, strict=True)]
+
+
+def replay(name, n_steps, settings, every):
     """Go through the last steps of a log; return F, seconds and cold items' hits by model."""
     log = Log(name)
     steps = np.unique(log.steps)[-(n_steps or log.n_steps) :]
     start = log.interactions(log.steps < steps[0])
-    frozen, seconds_fit = timed(DeepRetrievalRecommender(**settings).fit, start)
-    streaming = DeepRetrievalRecommender(**settings).fit(start)
-    refit, popular = frozen, PopularityRecommender().fit(start)
-    values, seconds, cold = defaultdict(list), defaultdict(list), defaultdict(list)
+    frozen, seconds_fit = fitted(settings, start)
+    updated, mixed, refit = copy.deepcopy(frozen), copy.deepcopy(frozen), frozen
+    popular = PopularityRecommender().fit(start)
+    values, compared, seconds, cold = (defaultdict(list) for _ in range(4))
     for i, step in enumerate(steps):
-        models = {"streaming": streaming, "frozen": frozen, "popularity": popular}
-        if refits:
-            models["refit"] = refit
-        histories, truths = log.requests(step)
-        for model, est in models.items():
-            if histories:
-                values[model] += [
-                    f1_at_k([truth], row[None], K)
-                    for truth, row in zip(truths, recommend(est, histories, K), strict=True)
-                ]
-        for model, hits in cold_hits(
-            log, step, steps[0], models | {"streaming, all items scanned": streaming.brute_force()}
-        ).items():
+        models = {"streaming": updated, MIXED: mixed, "frozen": frozen, "popularity": popular}
+        judged(models, log, step, values)
+        if every and i % every == 0:
+            judged(models | {"refit": refit}, log, step, compared)
+        scanned = {"streaming, all items scanned": updated.brute_force()}
+        for model, hits in cold_hits(log, step, steps[0], models | scanned).items():
             cold[model] += hits
         if i == len(steps) - 1:
             break
-        _, spent = timed(streaming.partial_fit, log.interactions(log.steps == step))
-        seconds["streaming"].append(spent)
-        upto = log.interactions(log.steps <= step)
+        today, upto = log.interactions(log.steps == step), log.interactions(log.steps <= step)
+        seconds["streaming"].append(timed(updated.partial_fit, today)[1])
         popular = PopularityRecommender().fit(upto)
-        if refits:
-            refit, spent = timed(DeepRetrievalRecommender(**settings).fit, upto)
+        if every and (i + 1) % every == 0:
+            refit, spent = fitted(settings, upto)
             seconds["refit"].append(spent)
-        print(
-            f"{name} {i + 1}/{len(steps)}",
-            {model: round(100 * float(np.mean(v)), 2) for model, v in values.items()},
-            {model: round(float(np.mean(v)), 2) for model, v in seconds.items()},
-            flush=True,
-        )
+        if (i + 1) % FIT_EVERY == 0:
+            mixed, spent = fitted(settings, upto)
+        else:
+            spent = timed(mixed.partial_fit, today)[1]
+        seconds[MIXED].append(spent)
+        print(f"{name} {i + 1}/{len(steps)}", means(compared, 100), means(seconds), flush=True)
     return {
         "data": name, "steps": len(steps), "users": len(values["streaming"]), "events_before": start.n_events,
         "events_replayed": int((log.steps >= steps[0]).sum()), "seconds_fit": seconds_fit,
-        "F@10": {model: 100 * float(np.mean(v)) for model, v in values.items()},
-        "standard_error": {model: 100 * float(np.std(v) / len(v) ** 0.5) for model, v in values.items()},
+        "F@10": means(values, 100),
+        "compared": {"users": len(compared["streaming"]), "F@10": means(compared, 100)},
+        "standard_error": {model: 100 * float(np.std(v) / len(v) ** 0.5) for model, v in compared.items()},
         "share_of_refit": {
-            model: share(v, values["refit"]) for model, v in values.items() if refits and model != "refit"
+            model: share(v, compared["refit"]) for model, v in compared.items() if model != "refit"
         },
-        "seconds_a_step": {model: float(np.mean(v)) for model, v in seconds.items()},
-        "cold_impressions": len(cold["streaming"]),
-        "cold_retrieved": {model: 100 * float(np.mean(v)) for model, v in cold.items()},
+        "seconds_a_step": means(seconds),
+        "cold_impressions": len(cold["streaming"]), "cold_retrieved": means(cold, 100),
     }  # fmt: skip
+
+
+def means(values, scale=1):
+    """The mean of each model's values."""
+    return {model: round(scale * float(np.mean(v)), 3) for model, v in values.items()}
 
 
 def main():
@@ -170,7 +184,7 @@ def main():
     parser.add_argument("--data", nargs="+", choices=DATA, default=list(DATA))
     parser.add_argument("--steps", type=int, help="the last of them; by default as DATA says")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--no-refits", action="store_true", help="leave out what takes long")
+    parser.add_argument("--every", type=int, default=1, help="refit every so many steps; 0 leaves them out")
     parser.add_argument(
         "--set", nargs="*", default=[], metavar="NAME=VALUE", help="parameters of the estimator"
     )
@@ -181,7 +195,7 @@ def main():
         key, value = pair.split("=")
         settings[key] = json.loads(value)
     warnings.simplefilter("ignore", UserWarning)
-    rows = [replay(name, args.steps, settings, not args.no_refits) for name in args.data]
+    rows = [replay(name, args.steps, settings, args.every) for name in args.data]
     report = {"machine": machine(), "date": date.today().isoformat(), "rows": rows}
     if args.json:
         args.json.write_text(json.dumps(report, indent=1))

@@ -34,12 +34,13 @@ class StructureStreaming(StructureFit):
             path_scores, item_paths = self._maximize_streaming(users, items, model, counts)
             seconds_m, started = time.perf_counter() - started, time.perf_counter()
             structure, losses = copy.deepcopy(self.structure_model_), (None, None)
+            batch_size = self._batch_size(X)  # as in a fit of all events: smaller ones cost more a step
             if rows.targets.any():
                 targets = PathTargets.of(item_paths, space, "cpu")
-                losses = self._train_on(rows, model, structure, targets, counts, seed, shards)
+                losses = self._train_on(rows, model, structure, targets, counts, batch_size, seed, shards)
             probe = self._probe(X, None, model, counts, seed, shards)
             if rows.targets.any():
-                self._follow(rows, model, structure, item_paths, targets, probe, seed, shards)
+                self._follow(rows, model, structure, item_paths, targets, probe, batch_size, seed, shards)
         index, network = build_path_index(item_paths), structure.export()
         path_vectors = probe.item_vectors[index.items]
         row = _diagnostics.structure_row(probe, network, item_paths, index, path_vectors, space, counts)
@@ -55,7 +56,7 @@ class StructureStreaming(StructureFit):
             "beam_curve_": _diagnostics.beam_curve(probe, network, index, path_vectors, space),
         }  # fmt: skip
 
-    def _follow(self, rows, model, structure, item_paths, targets, probe, seed, shards):
+    def _follow(self, rows, model, structure, item_paths, targets, probe, batch_size, seed, shards):
         """A few epochs of the structure alone: it learns to find what the softmax now ranks first."""
         from drlearn.structure.encoding import encode_pairs
         from drlearn.structure.training import StructureTrainer
@@ -65,9 +66,7 @@ class StructureStreaming(StructureFit):
             return
         drawing = stream(seed, 7), "update, draws"
         items = self._drawn(users, met, structure.export(), item_paths, probe, *drawing)
-        trainer = StructureTrainer(
-            structure, users, batch_size=self._batch_size(rows.X), seed=seed, shards=shards
-        )
+        trainer = StructureTrainer(structure, users, batch_size=batch_size, seed=seed, shards=shards)
         for epoch in range(FOLLOW_EPOCHS):
             rate = FOLLOW_RATE * (1 - epoch / FOLLOW_EPOCHS)
             with progress_bar(len(items), f"update, structure {epoch + 1}", self.verbose) as bar:

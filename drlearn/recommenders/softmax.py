@@ -110,8 +110,8 @@ class SoftmaxBase(ClassNamePrefixFeaturesOutMixin, TransformerMixin, SimilarItem
         return JointTrainer(
             model, structure, X, targets, counts, history_length=self.history_length, repeats=self.repeats,
             horizon=self.horizon, n_negatives=self.n_negatives, n_epochs=n_epochs,
-            batch_size=self._batch_size(X), learning_rate=rate * self.learning_rate,
-            structure_rate=rate * STRUCTURE_LEARNING_RATE, seed=seed, shards=shards, **options,
+            learning_rate=rate * self.learning_rate, structure_rate=rate * STRUCTURE_LEARNING_RATE,
+            seed=seed, shards=shards, **{"batch_size": self._batch_size(X), **options},
         )  # fmt: skip
 
     def _stream(self, X, fresh, shards):
@@ -124,13 +124,13 @@ class SoftmaxBase(ClassNamePrefixFeaturesOutMixin, TransformerMixin, SimilarItem
             self.softmax_model_, X.n_items, rows, self.item_counts_, self.history_length, shards
         )
 
-    def _train_on(self, rows, model, structure, paths, counts, seed, shards):
+    def _train_on(self, rows, model, structure, paths, counts, batch_size, seed, shards):
         """A few epochs over what `_stream` gave; return the last one's losses of softmax and structure."""
         # As of a running mean: the n-th event of an item moves it by 1 / n, but never less than all else.
         item_rates = np.maximum(1, 1 / (STREAM_RATE * np.maximum(counts, 1))).astype(np.float32)
         trainer = self._new_trainer(
             model, structure, rows.X, rows.targets, counts, STREAM_EPOCHS, STREAM_RATE, seed, shards,
-            item_rates=item_rates,
+            item_rates=item_rates, batch_size=batch_size,
         )  # fmt: skip
         for epoch in range(STREAM_EPOCHS):
             with progress_bar(trainer.n_pairs, f"update, epoch {epoch + 1}", self.verbose) as bar:
@@ -383,7 +383,8 @@ class SoftmaxRecommender(SoftmaxBase):
         with torch_session(seed), Shards(self._n_training_threads()) as shards:
             rows, model = self._stream(X, fresh, shards)
             if rows.targets.any():
-                loss, _ = self._train_on(rows, model, None, None, counts, seed, shards)
+                batch_size = self._batch_size(X)
+                loss, _ = self._train_on(rows, model, None, None, counts, batch_size, seed, shards)
             history.record(epoch="partial_fit", softmax_loss=loss, seconds=time.perf_counter() - started)
         vectors = model.export_item_vectors()
         return {"softmax_model_": model, "item_vectors_": vectors, "history_": history}
