@@ -164,7 +164,7 @@ def replay(name, n_steps, settings, every):
         "data": name, "steps": len(steps), "users": len(values["streaming"]), "events_before": start.n_events,
         "events_replayed": int((log.steps >= steps[0]).sum()), "seconds_fit": seconds_fit,
         "F@10": means(values, 100),
-        "compared": {"users": len(compared["streaming"]), "F@10": means(compared, 100)},
+        "compared": {"users": len(compared.get("refit", ())), "F@10": means(compared, 100)},
         "standard_error": {model: 100 * float(np.std(v) / len(v) ** 0.5) for model, v in compared.items()},
         "share_of_refit": {
             model: share(v, compared["refit"]) for model, v in compared.items() if model != "refit"
