@@ -9,8 +9,8 @@ in the table. Needs the `bench` extra.
     python benchmarks/retrieval.py --items 10000 100000
     python benchmarks/retrieval.py --data amazon-beauty diginetica --k 100
     python benchmarks/retrieval.py --items 1480000 --fit          # fit only; a later run measures
-    python benchmarks/retrieval.py --items 10000000 --users 1000000 --events 20 \
-        --set n_epochs=2 n_candidate_paths=30 --skip hnswlib faiss-hnsw
+    python benchmarks/retrieval.py --items 10000000 --users 700000 --events 20 \
+        --set distillation=0 n_epochs=2 n_structure_epochs=1 n_candidate_paths=30 --skip hnswlib faiss-hnsw
     python benchmarks/retrieval.py --items 10000 100000 1480000 --report   # of what was measured before
 """
 
