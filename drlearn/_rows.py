@@ -381,10 +381,12 @@ class RaggedRows:
             raise TypeError(f"item_vocabulary must be a Vocabulary, got {type(item_vocabulary).__name__}")
         if item_vocabulary is self.item_vocabulary:
             return self, self.item_ids[:0]
-        few = len(self.items) < len(self.item_ids)  # of many items; to sort the many events costs more
-        met = np.unique(self.items) if few else np.arange(len(self.item_ids))
-        codes = item_vocabulary.encode(self.item_ids[met])
-        codes = codes[np.searchsorted(met, self.items) if few else self.items]
+        ids, places = self.item_ids, self.items
+        if len(places) < len(ids):  # of many items few are met; to sort many events would cost more
+            met, places = np.unique(places, return_inverse=True)
+            ids = ids[met]
+        codes = item_vocabulary.encode(ids)
+        codes = codes[places] if len(codes) else places
         known = codes >= 0
         dropped = self.item_ids[np.unique(self.items[~known])]
         X = self if known.all() else self.keep(known)

@@ -341,8 +341,9 @@ class DeepRetrievalRecommender(StructureStreaming):
             self.device
         )
         trainer = self._new_trainer(
-            model, structure, X, target_events(X, self.repeats), counts, self.n_epochs, 1.0, seed, shards
-        )
+            model, structure, X, target_events(X, self.repeats), counts, self.n_epochs, 1.0,
+            self._batch_size(X), seed, shards,
+        )  # fmt: skip
         parts, reached = {"model": model, "structure": structure, **trainer.optimizers}, checkpoint.facts
         checkpoint.restore(parts)
         trainer.step = reached.get("step", 0)

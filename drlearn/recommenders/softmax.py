@@ -103,15 +103,17 @@ class SoftmaxBase(ClassNamePrefixFeaturesOutMixin, TransformerMixin, SimilarItem
         encoder = self.encoder if isinstance(self.encoder, str) else copy.deepcopy(self.encoder)
         return SoftmaxModel(n_items, self.embedding_dim, encoder).to(self.device)
 
-    def _new_trainer(self, model, structure, X, targets, counts, n_epochs, rate, seed, shards, **options):
+    def _new_trainer(
+        self, model, structure, X, targets, counts, n_epochs, rate, batch_size, seed, shards, **options
+    ):  # fmt: skip
         """A trainer at a share `rate` of the learning rates."""
         from drlearn.structure.training import STRUCTURE_LEARNING_RATE, JointTrainer
 
         return JointTrainer(
             model, structure, X, targets, counts, history_length=self.history_length, repeats=self.repeats,
             horizon=self.horizon, n_negatives=self.n_negatives, n_epochs=n_epochs,
-            learning_rate=rate * self.learning_rate, structure_rate=rate * STRUCTURE_LEARNING_RATE,
-            seed=seed, shards=shards, **{"batch_size": self._batch_size(X), **options},
+            batch_size=batch_size, learning_rate=rate * self.learning_rate,
+            structure_rate=rate * STRUCTURE_LEARNING_RATE, seed=seed, shards=shards, **options,
         )  # fmt: skip
 
     def _stream(self, X, fresh, shards):
@@ -129,8 +131,8 @@ class SoftmaxBase(ClassNamePrefixFeaturesOutMixin, TransformerMixin, SimilarItem
         # As of a running mean: the n-th event of an item moves it by 1 / n, but never less than all else.
         item_rates = np.maximum(1, 1 / (STREAM_RATE * np.maximum(counts, 1))).astype(np.float32)
         trainer = self._new_trainer(
-            model, structure, rows.X, rows.targets, counts, STREAM_EPOCHS, STREAM_RATE, seed, shards,
-            item_rates=item_rates, batch_size=batch_size,
+            model, structure, rows.X, rows.targets, counts, STREAM_EPOCHS, STREAM_RATE, batch_size, seed,
+            shards, item_rates=item_rates,
         )  # fmt: skip
         for epoch in range(STREAM_EPOCHS):
             with progress_bar(trainer.n_pairs, f"update, epoch {epoch + 1}", self.verbose) as bar:
@@ -354,7 +356,9 @@ class SoftmaxRecommender(SoftmaxBase):
         with torch_session(seed), Shards(self._n_training_threads()) as shards:
             model = self._new_model(X.n_items)
             targets, counts = target_events(X, self.repeats), X.item_counts()
-            trainer = self._new_trainer(model, None, X, targets, counts, self.n_epochs, 1.0, seed, shards)
+            trainer = self._new_trainer(
+                model, None, X, targets, counts, self.n_epochs, 1.0, self._batch_size(X), seed, shards
+            )
             parts = {"model": model, **trainer.optimizers}
             checkpoint.restore(parts)
             trainer.step, interrupted = checkpoint.facts.get("step", 0), False
