@@ -137,12 +137,13 @@ def replay(name, n_steps, settings, every):
     frozen, seconds_fit = fitted(settings, start)
     updated, mixed, refit = copy.deepcopy(frozen), copy.deepcopy(frozen), frozen
     popular = PopularityRecommender().fit(start)
-    values, compared, seconds, cold = (defaultdict(list) for _ in range(4))
+    values, seconds, cold = defaultdict(list), defaultdict(list), defaultdict(list)
     for i, step in enumerate(steps):
         models = {"streaming": updated, MIXED: mixed, "frozen": frozen, "popularity": popular}
-        judged(models, log, step, values)
-        if every and i % every == 0:
-            judged(models | {"refit": refit}, log, step, compared)
+        if not every:
+            judged(models, log, step, values)
+        elif i % every == 0:
+            judged(models | {"refit": refit}, log, step, values)
         scanned = {"streaming, all items scanned": updated.brute_force()}
         for model, hits in cold_hits(log, step, steps[0], models | scanned).items():
             cold[model] += hits
@@ -159,15 +160,14 @@ def replay(name, n_steps, settings, every):
         else:
             spent = timed(mixed.partial_fit, today)[1]
         seconds[MIXED].append(spent)
-        print(f"{name} {i + 1}/{len(steps)}", means(compared, 100), means(seconds), flush=True)
+        print(f"{name} {i + 1}/{len(steps)}", means(values, 100), means(seconds), flush=True)
     return {
         "data": name, "steps": len(steps), "users": len(values["streaming"]), "events_before": start.n_events,
         "events_replayed": int((log.steps >= steps[0]).sum()), "seconds_fit": seconds_fit,
         "F@10": means(values, 100),
-        "compared": {"users": len(compared.get("refit", ())), "F@10": means(compared, 100)},
-        "standard_error": {model: 100 * float(np.std(v) / len(v) ** 0.5) for model, v in compared.items()},
+        "standard_error": {model: 100 * float(np.std(v) / len(v) ** 0.5) for model, v in values.items()},
         "share_of_refit": {
-            model: share(v, compared["refit"]) for model, v in compared.items() if model != "refit"
+            model: share(v, values["refit"]) for model, v in values.items() if every and model != "refit"
         },
         "seconds_a_step": means(seconds),
         "cold_impressions": len(cold["streaming"]), "cold_retrieved": means(cold, 100),
