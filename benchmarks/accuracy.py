@@ -20,6 +20,7 @@ Data are looked for in DRLEARN_DATA; MovieLens and Amazon Books are downloaded w
 
 from __future__ import annotations
 
+import copy
 import json
 import sys
 import tempfile
@@ -56,7 +57,8 @@ PEERS = {
     "sasrec": "rectools_sasrec.py",
 }
 AS_PRINTED = {"encoder": "gru", "init": "random", "n_hidden": 64, "horizon": 1, "distillation": 0}
-BEAMS = (*range(2, 21), 24, 28, 34, 40, 48, 56, 68, 80, 96, 128, 160, 200, 256, 320, 400, 512)
+BEAMS = (*range(2, 21), 24, 28, 34, 40, 48, 56, 68, 80, 96, 128, 160, 200, 256, 320, 400, 512, 768, 1024)
+BLENDED, MOST_BLENDED = 0.05, 10_000  # path_weight of one row more, and its candidates at most
 
 
 class Measurement:
@@ -172,6 +174,13 @@ class Measurement:
         for k, variant, beam in beams:
             judged = self._judge(est, k, exclude_seen, beam_size=beam)
             n = float(est.count_candidates(history, k=k, beam_size=beam).mean())
+            rows.append({"variant": variant, "beam": beam, "candidates": n, **judged})
+        beam = within(est, history, MOST_BLENDED)
+        n = float(est.count_candidates(history, beam_size=beam).mean())
+        blended = copy.copy(est).set_params(path_weight=BLENDED)
+        for k in data.ks:
+            variant = f"at most {MOST_BLENDED:,} candidates, path_weight={BLENDED}"
+            judged = self._judge(blended, k, exclude_seen, beam_size=beam)
             rows.append({"variant": variant, "beam": beam, "candidates": n, **judged})
         return {"fit_seconds": seconds, "alpha": est.alpha_, "history": est.history_, "rows": rows}
 

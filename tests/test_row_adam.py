@@ -80,3 +80,22 @@ def test_a_row_steps_at_its_own_rate():
             RowAdam(found, 0.01).step(*next(steps(50)), rates, shards)
         moved.append(found.detach().numpy() - start)
     np.testing.assert_allclose(moved[1], 0.25 * moved[0], atol=1e-6)
+
+
+def test_known_squares_set_the_first_steps():
+    start, squares = table().detach().numpy(), torch.linspace(0, 2, N_ROWS)
+    rows, gradient = next(steps(50))
+    found, rates = table(), np.ones(50, np.float32)
+    with Shards(1) as shards:
+        optimizer = RowAdam(found, 0.01, squares)
+        optimizer.step(rows, gradient, rates, shards)
+    after = 0.999 * squares[rows, None] + 0.001 * gradient**2
+    wanted = -0.01 * 0.1 * gradient / after.sqrt()
+    np.testing.assert_allclose(found.detach().numpy()[rows] - start[rows], wanted, rtol=1e-3, atol=1e-6)
+    left = np.setdiff1d(np.arange(N_ROWS), rows)
+    np.testing.assert_allclose(optimizer.row_squares()[left], squares[left], rtol=1e-6)
+    np.testing.assert_allclose(optimizer.row_squares()[rows], after.mean(dim=1), rtol=1e-5)
+
+
+def test_squares_before_any_step_are_none():
+    assert not RowAdam(table(), 0.01).row_squares().any()

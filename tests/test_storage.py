@@ -371,3 +371,6 @@ def test_models_of_every_format_still_load(path):
     for cls in classes:
         est = cls.load(path / cls.__name__)
         assert est.recommend(wanted["histories"], k=5).tolist() == wanted[cls.__name__]
+        users = [f"new {i}" for i in range(len(wanted["histories"]))]
+        est.partial_fit(Interactions.from_sequences(wanted["histories"], user_ids=users))
+        assert est.recommend(users, k=5).shape == (len(users), 5)

@@ -13,40 +13,38 @@ from drlearn.recommenders._structure_fit import StructureFit, as_users
 from drlearn.structure.paths import NO_PATH, build_path_index
 
 M_STEP_BEAM = 16
-FOLLOW_EPOCHS, FOLLOW_RATE = 3, 0.3  # of the structure alone in an update; its rate as a share of fit's
+FOLLOW_EPOCHS = 6  # of the structure in an update, at a rate that falls from that of fit
 
 
 class StructureStreaming(StructureFit):
     """The streaming part of a Deep Retrieval recommender."""
 
     def _update(self, X, fresh, counts):
-        """A round over fresh events: paths for their items, then all networks together."""
+        """The softmax learns from fresh events; then a round of EM: paths for their items, the structure."""
         from drlearn.recommenders import _diagnostics
         from drlearn.structure.encoding import encode_pairs
         from drlearn.structure.model import torch_session
-        from drlearn.structure.training import PathTargets, Shards
+        from drlearn.structure.training import Shards
 
         history, started = TrainingHistory(self.history_, self.verbose), time.perf_counter()
         seed, space = self._seed() + int(counts.sum()), self.path_space_  # other draws every time
         with torch_session(seed), Shards(self._n_training_threads()) as shards:
             rows, model = self._stream(X, fresh, shards)
+            batch_size = self._batch_size(X)  # as in a fit of all events: smaller ones cost more a step
+            softmax_loss = self._train_on(rows, model, counts, batch_size, seed, shards)
+            seconds_e, started = time.perf_counter() - started, time.perf_counter()
             users, items = encode_pairs(model, rows.X, rows.targets & rows.fresh, self.history_length, shards)
             path_scores, item_paths = self._maximize_streaming(users, items, model, counts)
             seconds_m, started = time.perf_counter() - started, time.perf_counter()
-            structure, losses = copy.deepcopy(self.structure_model_), (None, None)
-            batch_size = self._batch_size(X)  # as in a fit of all events: smaller ones cost more a step
-            if rows.targets.any():
-                targets = PathTargets.of(item_paths, space, "cpu")
-                losses = self._train_on(rows, model, structure, targets, counts, batch_size, seed, shards)
             probe = self._probe(X, None, model, counts, seed, shards)
-            if rows.targets.any():
-                self._follow(rows, model, structure, item_paths, targets, probe, batch_size, seed, shards)
+            structure = copy.deepcopy(self.structure_model_)
+            structure_loss = self._follow(rows, model, structure, item_paths, probe, batch_size, seed, shards)
         index, network = build_path_index(item_paths), structure.export()
         path_vectors = probe.item_vectors[index.items]
         row = _diagnostics.structure_row(probe, network, item_paths, index, path_vectors, space, counts)
         history.record(
-            round="partial_fit", softmax_loss=losses[0], structure_loss=losses[1], moved=None, **row,
-            seconds_e=time.perf_counter() - started, seconds_m=seconds_m,
+            round="partial_fit", softmax_loss=softmax_loss, structure_loss=structure_loss, moved=None, **row,
+            seconds_e=seconds_e + time.perf_counter() - started, seconds_m=seconds_m,
         )  # fmt: skip
         return {
             "softmax_model_": model, "item_vectors_": probe.item_vectors, "structure_model_": structure,
@@ -56,21 +54,23 @@ class StructureStreaming(StructureFit):
             "beam_curve_": _diagnostics.beam_curve(probe, network, index, path_vectors, space),
         }  # fmt: skip
 
-    def _follow(self, rows, model, structure, item_paths, targets, probe, batch_size, seed, shards):
-        """A few epochs of the structure alone: it learns to find what the softmax now ranks first."""
+    def _follow(self, rows, model, structure, item_paths, probe, batch_size, seed, shards):
+        """A few epochs of the structure, to find what the softmax now ranks first; return the last loss."""
         from drlearn.structure.encoding import encode_pairs
-        from drlearn.structure.training import StructureTrainer
+        from drlearn.structure.training import PathTargets, StructureTrainer
 
         users, met = encode_pairs(model, rows.X, rows.targets, self.history_length, shards)
         if len(met) == 0:  # nothing followed a history
-            return
+            return None
+        targets = PathTargets.of(item_paths, self.path_space_, "cpu")
         drawing = stream(seed, 7), "update, draws"
         items = self._drawn(users, met, structure.export(), item_paths, probe, *drawing)
         trainer = StructureTrainer(structure, users, batch_size=batch_size, seed=seed, shards=shards)
         for epoch in range(FOLLOW_EPOCHS):
-            rate = FOLLOW_RATE * (1 - epoch / FOLLOW_EPOCHS)
+            rate = 1 - epoch / FOLLOW_EPOCHS
             with progress_bar(len(items), f"update, structure {epoch + 1}", self.verbose) as bar:
-                trainer.epoch((0, epoch), items, targets, rate, bar.update)
+                loss = trainer.epoch((0, epoch), items, targets, rate, bar.update)
+        return loss
 
     def _maximize_streaming(self, users, items, model, counts):
         """M-step for the items of fresh events: old scores decay, new ones join (2021 version, section 3)."""

@@ -30,7 +30,7 @@ from drlearn.recommenders._similar import SimilarItems
 
 _SCAN_CELLS = 2**25
 _BATCHES_AN_EPOCH, _BATCH_RANGE = 128, (128, 4096)
-STREAM_EPOCHS, STREAM_RATE = 6, 0.1  # of an update with fresh events; its learning rates as a share of fit's
+STREAM_EPOCHS, STREAM_RATE = 6, 0.3  # of an update with fresh events; its learning rates as a share of fit's
 REPLAY = 16.0  # old events learned again beside each fresh one
 
 
@@ -106,14 +106,14 @@ class SoftmaxBase(ClassNamePrefixFeaturesOutMixin, TransformerMixin, SimilarItem
     def _new_trainer(
         self, model, structure, X, targets, counts, n_epochs, rate, batch_size, seed, shards, **options
     ):  # fmt: skip
-        """A trainer at a share `rate` of the learning rates."""
-        from drlearn.structure.training import STRUCTURE_LEARNING_RATE, JointTrainer
+        """A trainer at a share `rate` of the learning rate."""
+        from drlearn.structure.training import JointTrainer
 
         return JointTrainer(
             model, structure, X, targets, counts, history_length=self.history_length, repeats=self.repeats,
             horizon=self.horizon, n_negatives=self.n_negatives, n_epochs=n_epochs,
-            batch_size=batch_size, learning_rate=rate * self.learning_rate,
-            structure_rate=rate * STRUCTURE_LEARNING_RATE, seed=seed, shards=shards, **options,
+            batch_size=batch_size, learning_rate=rate * self.learning_rate, seed=seed, shards=shards,
+            **options,
         )  # fmt: skip
 
     def _stream(self, X, fresh, shards):
@@ -126,18 +126,20 @@ class SoftmaxBase(ClassNamePrefixFeaturesOutMixin, TransformerMixin, SimilarItem
             self.softmax_model_, X.n_items, rows, self.item_counts_, self.history_length, shards
         )
 
-    def _train_on(self, rows, model, structure, paths, counts, batch_size, seed, shards):
-        """A few epochs over what `_stream` gave; return the last one's losses of softmax and structure."""
+    def _train_on(self, rows, model, counts, batch_size, seed, shards):
+        """A few epochs over what `_stream` gave; return the last one's loss, None where none is learned."""
+        if not rows.targets.any():
+            return None
         # As of a running mean: the n-th event of an item moves it by 1 / n, but never less than all else.
         item_rates = np.maximum(1, 1 / (STREAM_RATE * np.maximum(counts, 1))).astype(np.float32)
         trainer = self._new_trainer(
-            model, structure, rows.X, rows.targets, counts, STREAM_EPOCHS, STREAM_RATE, batch_size, seed,
+            model, None, rows.X, rows.targets, counts, STREAM_EPOCHS, STREAM_RATE, batch_size, seed,
             shards, item_rates=item_rates,
         )  # fmt: skip
         for epoch in range(STREAM_EPOCHS):
             with progress_bar(trainer.n_pairs, f"update, epoch {epoch + 1}", self.verbose) as bar:
-                losses = trainer.epoch(epoch, paths, bar.update)
-        return losses
+                loss, _ = trainer.epoch(epoch, progress=bar.update)
+        return loss
 
     def _check_pairs(self, X):
         """Raise unless some user has an event that follows another: a new item's, unless `repeats`."""
@@ -173,6 +175,7 @@ class SoftmaxBase(ClassNamePrefixFeaturesOutMixin, TransformerMixin, SimilarItem
 
         state, weights = super()._restored(state), state["softmax_model_"]
         shape = state["n_items_"], weights["item_table"].shape[-1]
+        weights.setdefault("item_squares", np.zeros(shape[0], np.float32))  # of models that lack them
         expect_array(state, "item_vectors_", shape, np.float32)
         state["softmax_model_"] = with_weights(lambda: SoftmaxModel(*shape, encoder_of(weights)), weights)
         return state
@@ -383,12 +386,10 @@ class SoftmaxRecommender(SoftmaxBase):
         from drlearn.structure.training import Shards
 
         history, started = TrainingHistory(self.history_, self.verbose), time.perf_counter()
-        seed, loss = self._seed() + int(counts.sum()), None  # other draws every time
+        seed = self._seed() + int(counts.sum())  # other draws every time
         with torch_session(seed), Shards(self._n_training_threads()) as shards:
             rows, model = self._stream(X, fresh, shards)
-            if rows.targets.any():
-                batch_size = self._batch_size(X)
-                loss, _ = self._train_on(rows, model, None, None, counts, batch_size, seed, shards)
+            loss = self._train_on(rows, model, counts, self._batch_size(X), seed, shards)
             history.record(epoch="partial_fit", softmax_loss=loss, seconds=time.perf_counter() - started)
         vectors = model.export_item_vectors()
         return {"softmax_model_": model, "item_vectors_": vectors, "history_": history}

@@ -115,12 +115,14 @@ class SoftmaxModel(nn.Module):
     """A user encoder and one table of item vectors, in and out, under a cosine softmax.
 
     The logit of item v for user x is ``LOGIT_SCALE * cos(h(x), e(v))``. User vectors leave with
-    the length sqrt(dim), item vectors scaled so that the inner product is the logit.
+    the length sqrt(dim), item vectors scaled so that the inner product is the logit. `item_squares` is
+    what training leaves for updates: each item's mean squared gradient, which says how far it may step.
     """
 
     def __init__(self, n_items, dim, encoder):
         super().__init__()
         self.item_table = nn.Parameter(torch.randn(n_items, dim) / dim**0.5)  # (n_items, dim)
+        self.register_buffer("item_squares", torch.zeros(n_items))  # (n_items,)
         self.encoder = ENCODERS[encoder](dim) if isinstance(encoder, str) else encoder
 
     @property

@@ -47,10 +47,17 @@ class RowAdam(torch.optim.Optimizer):
     ----------
     table : torch.nn.Parameter of shape (N, dim), float32
     lr : float
+    squares : Tensor of shape (N,), float32, optional
+        Each row's mean squared gradient, as `row_squares` of an earlier optimizer gave it: known rows go on
+        in steps that fit them, and those of 0, which are new, take larger ones at first.
     """
 
-    def __init__(self, table, lr):
+    def __init__(self, table, lr, squares=None):
         super().__init__([table], {"lr": lr})
+        self._settled = squares is not None
+        if self._settled:
+            square = squares[:, None].expand_as(table).contiguous()  # (N, dim)
+            self.state[table].update(step=0, mean=torch.zeros_like(table), square=square)
 
     @torch.no_grad()
     def step(self, rows, gradient, rates, shards):
@@ -71,7 +78,7 @@ class RowAdam(torch.optim.Optimizer):
         if not state:
             state.update(step=0, mean=torch.zeros_like(table), square=torch.zeros_like(table))
         state["step"] += 1
-        corrections = [1 - beta ** state["step"] for beta in BETAS]
+        corrections = [1.0 if self._settled else 1 - beta ** state["step"] for beta in BETAS]
         sizes = rates * np.float32(group["lr"] * corrections[1] ** 0.5 / corrections[0])
         tensors = table, state["mean"], state["square"]
         if table.device.type != "cpu":
@@ -81,6 +88,11 @@ class RowAdam(torch.optim.Optimizer):
         rows, gradient = rows.numpy(), gradient.contiguous().numpy()
         blocks = [slice(*pair) for pair in pairwise(even_bounds(len(rows), _ROWS_A_BLOCK))]
         shards.map(lambda block: adam_rows(*arrays, rows[block], gradient[block], sizes[block]), blocks)
+
+    def row_squares(self):
+        """Return each row's running mean of squared gradients, averaged over the row, as an (N,) tensor."""
+        ((table,),) = (group["params"] for group in self.param_groups)
+        return self.state[table]["square"].mean(dim=1) if self.state[table] else table.new_zeros(len(table))
 
 
 def _step_anywhere(table, mean, square, rows, gradient, sizes):

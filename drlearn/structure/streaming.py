@@ -101,6 +101,7 @@ def grown_model(model, n_items, rows, counts, history_length, shards):
         return grown
     zeros = torch.zeros(n_items - n_known, model.dim)
     grown.item_table = nn.Parameter(torch.cat([model.item_table.detach(), zeros]))
+    grown.item_squares = torch.cat([model.item_squares, zeros.new_zeros(len(zeros))])
     table = grown.item_table.numpy()
     users, items = encode_pairs(grown, X, rows.targets, history_length, shards)
     users = _unit(users)

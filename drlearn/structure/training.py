@@ -174,12 +174,11 @@ class JointTrainer:
     `targets`, such as those of `target_events`, are learned from; without `repeats` against items
     not met before. What is to be told is the next event; in the last `LATER_SHARE` of the epochs one
     of the row's later events, as `places_ahead` draws them. `item_rates` are shares of the learning rate
-    by item, 1 by default.
+    by item, 1 by default. A model that was trained before goes on from its `item_squares`.
     """
 
     def __init__(self, model, structure, X, targets, counts, *, history_length, repeats, horizon, n_negatives,
-                 n_epochs, batch_size, learning_rate, seed, shards, item_rates=None,
-                 structure_rate=STRUCTURE_LEARNING_RATE):  # fmt: skip
+                 n_epochs, batch_size, learning_rate, seed, shards, item_rates=None):  # fmt: skip
         self._model, self._structure, self._shards, self._seed = model, structure, shards, seed
         self._items, self._indptr, self._history_length = X.items, X.indptr, history_length
         self._targets, self._repeats, self._horizon = targets, repeats, horizon
@@ -190,14 +189,17 @@ class JointTrainer:
         self._n_steps, self.step = n_epochs * max(1, -(-self.n_pairs // batch_size)), 0
         self._rate = learning_rate
         self._item_rates = np.ones(len(counts), np.float32) if item_rates is None else item_rates
-        self._table_optimizer = RowAdam(model.item_table, learning_rate)
+        trained_before = bool(model.item_squares.any())
+        self._table_optimizer = RowAdam(
+            model.item_table, learning_rate, model.item_squares if trained_before else None
+        )
         # As a group: a caller's encoder may have nothing to learn.
         self._encoder = [p for p in model.encoder.parameters() if p.requires_grad]
         self._encoder_optimizer = torch.optim.AdamW([{"params": self._encoder}], lr=learning_rate, fused=True)
         self._structure_optimizer = None
         if structure is not None:
             self._structure_optimizer = torch.optim.Adam(
-                structure.parameters(), lr=structure_rate, fused=True
+                structure.parameters(), lr=STRUCTURE_LEARNING_RATE, fused=True
             )
 
     @property
@@ -221,6 +223,7 @@ class JointTrainer:
                 totals += self._train(batch, targets)
             if progress is not None:
                 progress(int(windows.length[chosen].sum()))
+        self._model.item_squares.copy_(self._table_optimizer.row_squares())
         means = totals[:2] / max(1, totals[2])
         if not np.isfinite(means).all():
             raise FloatingPointError(
