@@ -149,6 +149,7 @@ def draw(summary, path):
     figure, panels = pyplot.subplots(*shape, figsize=size, squeeze=False, layout="constrained")
     for (name, mode), drawn in bars.items():
         panel = panels[modes.index(mode), list(summary).index(name)]
+        panel.set_visible(bool(drawn))  # a mode may not have been run
         for place, bar in enumerate(drawn):
             style = {"color": bar.colour}
             if bar.hollow:
