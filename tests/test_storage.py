@@ -371,6 +371,9 @@ def test_models_of_every_format_still_load(path):
     for cls in classes:
         est = cls.load(path / cls.__name__)
         assert est.recommend(wanted["histories"], k=5).tolist() == wanted[cls.__name__]
-        users = [f"new {i}" for i in range(len(wanted["histories"]))]
-        est.partial_fit(Interactions.from_sequences(wanted["histories"], user_ids=users))
-        assert est.recommend(users, k=5).shape == (len(users), 5)
+        known, users = est._fit_X[:5], np.arange(5) + 10**6
+        new = Interactions(
+            known.indptr, known.items, item_vocabulary=known.item_vocabulary, user_ids=users,
+            times=known.times, weights=known.weights,
+        )  # fmt: skip
+        assert est.partial_fit(new).recommend(users, k=5).shape == (5, 5)
