@@ -166,21 +166,19 @@ class Measurement:
             rows.append({"variant": "brute force", **self._judge(scan, k, exclude_seen)})
             rows[-1]["candidates"] = n_scanned
         beams = [
-            (k, f"at most {n:,} candidates", within(est, history, n)) for k, n in data.budgets if k in data.ks
+            (est, k, f"at most {n:,} candidates", within(est, history, n))
+            for k, n in data.budgets
+            if k in data.ks
         ]
-        beams += [(k, "beam_size='auto'", "auto") for k in data.ks]
+        beams += [(est, k, "beam_size='auto'", "auto") for k in data.ks]
         if self.name in PAPER:
-            beams += [(k, f"B={data.beam}", data.beam) for k in data.ks]
-        for k, variant, beam in beams:
-            judged = self._judge(est, k, exclude_seen, beam_size=beam)
+            beams += [(est, k, f"B={data.beam}", data.beam) for k in data.ks]
+        blended, widest = copy.copy(est).set_params(path_weight=BLENDED), within(est, history, MOST_BLENDED)
+        variant = f"at most {MOST_BLENDED:,} candidates, path_weight={BLENDED}"
+        beams += [(blended, k, variant, widest) for k in data.ks]
+        for by, k, variant, beam in beams:
+            judged = self._judge(by, k, exclude_seen, beam_size=beam)
             n = float(est.count_candidates(history, k=k, beam_size=beam).mean())
-            rows.append({"variant": variant, "beam": beam, "candidates": n, **judged})
-        beam = within(est, history, MOST_BLENDED)
-        n = float(est.count_candidates(history, beam_size=beam).mean())
-        blended = copy.copy(est).set_params(path_weight=BLENDED)
-        for k in data.ks:
-            variant = f"at most {MOST_BLENDED:,} candidates, path_weight={BLENDED}"
-            judged = self._judge(blended, k, exclude_seen, beam_size=beam)
             rows.append({"variant": variant, "beam": beam, "candidates": n, **judged})
         return {"fit_seconds": seconds, "alpha": est.alpha_, "history": est.history_, "rows": rows}
 

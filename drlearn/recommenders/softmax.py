@@ -111,9 +111,8 @@ class SoftmaxBase(ClassNamePrefixFeaturesOutMixin, TransformerMixin, SimilarItem
 
         return JointTrainer(
             model, structure, X, targets, counts, history_length=self.history_length, repeats=self.repeats,
-            horizon=self.horizon, n_negatives=self.n_negatives, n_epochs=n_epochs,
-            batch_size=batch_size, learning_rate=rate * self.learning_rate, seed=seed, shards=shards,
-            **options,
+            horizon=self.horizon, n_negatives=self.n_negatives, n_epochs=n_epochs, batch_size=batch_size,
+            learning_rate=rate * self.learning_rate, seed=seed, shards=shards, **options,
         )  # fmt: skip
 
     def _stream(self, X, fresh, shards):
@@ -391,8 +390,7 @@ class SoftmaxRecommender(SoftmaxBase):
             rows, model = self._stream(X, fresh, shards)
             loss = self._train_on(rows, model, counts, self._batch_size(X), seed, shards)
             history.record(epoch="partial_fit", softmax_loss=loss, seconds=time.perf_counter() - started)
-        vectors = model.export_item_vectors()
-        return {"softmax_model_": model, "item_vectors_": vectors, "history_": history}
+        return {"softmax_model_": model, "item_vectors_": model.export_item_vectors(), "history_": history}
 
     def _rank(self, X, k, allowed, seen):
         return *self._scan(self._encode(X), self.item_vectors_, k, allowed, seen), None
