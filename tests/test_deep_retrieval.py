@@ -26,7 +26,7 @@ class TestDeepRetrieval(NeighboursContract):
     recommender = staticmethod(lambda: DeepRetrievalRecommender(**QUICK))
     chunk_sizes = (
         "drlearn.recommenders._base._CHUNK",
-        "drlearn.recommenders.softmax._SCAN_CELLS",
+        "drlearn.recommenders._softmax_base._SCAN_CELLS",
         "drlearn.search.beam._BLOCK",
         "drlearn.search.rerank._BLOCK",
         "drlearn.structure.encoding._ENCODE_EVENTS",

@@ -69,6 +69,7 @@ ROOMS = [  # a module may import those above it
     "recommenders._similar",
     "recommenders.popularity",
     "recommenders.item_knn",
+    "recommenders._softmax_base",
     "recommenders.softmax",
     "recommenders._diagnostics",
     "recommenders._path_weight",

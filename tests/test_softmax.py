@@ -19,7 +19,7 @@ class TestSoftmax(NeighboursContract):
     recommender = staticmethod(lambda: SoftmaxRecommender(**QUICK))
     chunk_sizes = (
         "drlearn.recommenders._base._CHUNK",
-        "drlearn.recommenders.softmax._SCAN_CELLS",
+        "drlearn.recommenders._softmax_base._SCAN_CELLS",
         "drlearn.structure.encoding._ENCODE_EVENTS",
     )
 
@@ -191,7 +191,7 @@ def test_a_million_items_need_no_matrix_of_users_by_items(monkeypatch, X):
         largest[0] = max(largest[0], scores.size)
         return plain(scores, *args)
 
-    monkeypatch.setattr("drlearn.recommenders.softmax._SCAN_CELLS", 500)
+    monkeypatch.setattr("drlearn.recommenders._softmax_base._SCAN_CELLS", 500)
     monkeypatch.setattr(rerank, "top_of_scores", watched)
     assert_same(est.recommend(X[1:60], return_scores=True), [part[1:60] for part in wanted])
     assert 0 < largest[0] <= 500

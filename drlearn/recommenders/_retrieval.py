@@ -11,7 +11,8 @@ from sklearn.utils.validation import check_is_fitted
 from drlearn.recommenders._diagnostics import beam_for
 from drlearn.recommenders._inputs import check_number
 from drlearn.recommenders._lists import distinct, items_of, one_a_row, take_rows
-from drlearn.recommenders.softmax import SoftmaxBase, SoftmaxRecommender
+from drlearn.recommenders._softmax_base import SoftmaxBase
+from drlearn.recommenders.softmax import SoftmaxRecommender
 from drlearn.search.answers import answer
 from drlearn.search.beam import search_paths
 from drlearn.search.rerank import Catalogue, matched_paths, rank_on_paths, retrieve

@@ -1,0 +1,252 @@
+"""What recommenders over a user encoder and a softmax share: training, updates, user vectors, the scan."""
+
+from __future__ import annotations
+
+import copy
+import os
+from numbers import Integral, Real
+from typing import Any
+
+import numpy as np
+from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
+from sklearn.utils import check_random_state
+from sklearn.utils.validation import check_is_fitted
+
+from drlearn._history import progress_bar
+from drlearn._runtime import stream
+from drlearn.recommenders._base import BaseRecommender
+from drlearn.recommenders._inputs import (
+    check_choice,
+    check_device,
+    check_n_jobs,
+    check_number,
+    check_seed,
+    warn_caller,
+)
+from drlearn.recommenders._lists import distinct, items_of, take_rows
+from drlearn.recommenders._similar import SimilarItems
+
+_SCAN_CELLS = 2**25
+_BATCHES_AN_EPOCH, _BATCH_RANGE = 128, (128, 4096)
+STREAM_EPOCHS, STREAM_RATE = 6, 0.3  # of an update with fresh events; its learning rates as a share of fit's
+REPLAY = 16.0  # old events learned again beside each fresh one
+
+
+class SoftmaxBase(ClassNamePrefixFeaturesOutMixin, TransformerMixin, SimilarItems, BaseRecommender):
+    """A recommender whose state has a user encoder, item vectors and the softmax between them."""
+
+    _derived_names = (*BaseRecommender._derived_names, "encoder_")
+
+    def _check_parameters(self):
+        # Late, here and below: torch loads when first needed, not with the package.
+        from torch import nn
+
+        from drlearn.structure.model import ENCODERS
+
+        for name in ("embedding_dim", "history_length", "n_negatives", "n_epochs"):
+            check_number(getattr(self, name), name, Integral, 1)
+        check_number(self.batch_size, "batch_size", Integral, 1, auto=True)
+        check_number(self.learning_rate, "learning_rate", Real, 0, low_open=True)
+        check_number(self.horizon, "horizon", Real, 1)
+        if not isinstance(self.encoder, nn.Module):
+            check_choice(self.encoder, "encoder", ENCODERS)
+        check_n_jobs(self.n_jobs)
+        if self.checkpoint_dir is not None and not isinstance(self.checkpoint_dir, (str, os.PathLike)):
+            raise TypeError(f"checkpoint_dir must be a path or None, got {self.checkpoint_dir!r}.")
+        if not isinstance(self.repeats, (bool, np.bool_)):
+            raise TypeError(f"repeats must be True or False, got {self.repeats!r}.")
+        if not isinstance(self.verbose, Integral) or self.verbose < 0:
+            raise ValueError(f"verbose must be False, True or a number of at least 0, got {self.verbose!r}.")
+        check_seed(self.random_state)
+
+    def _check_device(self):
+        check_device(self.device)
+
+    def _n_training_threads(self):
+        """One for a caller's own encoder: its dropout draws from torch's global state, in turn."""
+        return self._n_threads() if isinstance(self.encoder, str) else 1
+
+    def _seed(self):
+        return int(check_random_state(self.random_state).randint(2**31 - 1))
+
+    def _checkpoint(self, X):
+        """What an earlier call of the same fit reached, and the fit's seed."""
+        from drlearn.structure.checkpoint import Checkpoint, identity_of
+
+        parameters = self.get_params()
+        for name in ("checkpoint_dir", "n_jobs", "verbose"):  # decide nothing
+            del parameters[name]
+        if not isinstance(self.random_state, Integral):
+            del parameters["random_state"]
+        identity = "" if self.checkpoint_dir is None else identity_of(type(self).__name__, parameters, X)
+        checkpoint = Checkpoint(self.checkpoint_dir, identity)
+        if "seed" not in checkpoint.facts:
+            checkpoint.facts["seed"] = self._seed()
+        return checkpoint, checkpoint.facts["seed"]
+
+    def _peak_bytes(self, X):
+        """About what `fit` allocates at its peak: the item table, its two moments and what becomes of it."""
+        return 4 * self.embedding_dim * 4 * X.n_items
+
+    def _batch_size(self, X):
+        """Events a step: as given, or such that small data get a useful number of steps an epoch too."""
+        if self.batch_size != "auto":
+            return self.batch_size
+        n_pairs = int(np.maximum(X.lengths - 1, 0).sum())
+        return int(np.clip(n_pairs // _BATCHES_AN_EPOCH, *_BATCH_RANGE))
+
+    def _new_model(self, n_items):
+        from drlearn.structure.model import SoftmaxModel
+
+        encoder = self.encoder if isinstance(self.encoder, str) else copy.deepcopy(self.encoder)
+        return SoftmaxModel(n_items, self.embedding_dim, encoder).to(self.device)
+
+    def _new_trainer(
+        self, model, structure, X, targets, counts, n_epochs, rate, batch_size, seed, shards, **options
+    ):  # fmt: skip
+        """A trainer at a share `rate` of the learning rate."""
+        from drlearn.structure.training import JointTrainer
+
+        return JointTrainer(
+            model, structure, X, targets, counts, history_length=self.history_length, repeats=self.repeats,
+            horizon=self.horizon, n_negatives=self.n_negatives, n_epochs=n_epochs, batch_size=batch_size,
+            learning_rate=rate * self.learning_rate, seed=seed, shards=shards, **options,
+        )  # fmt: skip
+
+    def _stream(self, X, fresh, shards):
+        """What fresh events are learned from, and a copy of the model that has room for new items."""
+        from drlearn.structure.streaming import grown_model, streaming_rows
+
+        n_replayed, rng = int(REPLAY * fresh.sum()), stream(self._seed(), 6, X.n_events)
+        rows = streaming_rows(X, fresh, self.history_length, self.repeats, n_replayed, rng)
+        return rows, grown_model(
+            self.softmax_model_, X.n_items, rows, self.item_counts_, self.history_length, shards
+        )
+
+    def _train_on(self, rows, model, counts, batch_size, seed, shards):
+        """A few epochs over what `_stream` gave; return the last one's loss, None where none is learned."""
+        if not rows.targets.any():
+            return None
+        # As of a running mean: the n-th event of an item moves it by 1 / n, but never less than all else.
+        item_rates = np.maximum(1, 1 / (STREAM_RATE * np.maximum(counts, 1))).astype(np.float32)
+        trainer = self._new_trainer(
+            model, None, rows.X, rows.targets, counts, STREAM_EPOCHS, STREAM_RATE, batch_size, seed,
+            shards, item_rates=item_rates,
+        )  # fmt: skip
+        for epoch in range(STREAM_EPOCHS):
+            with progress_bar(trainer.n_pairs, f"update, epoch {epoch + 1}", self.verbose) as bar:
+                loss, _ = trainer.epoch(epoch, progress=bar.update)
+        return loss
+
+    def _check_pairs(self, X):
+        """Raise unless some user has an event that follows another: a new item's, unless `repeats`."""
+        if not (X.lengths > 1).any():
+            raise ValueError(
+                f"X has {X.n_users} users of at most one event each (n_samples={X.n_users}, "
+                f"n_features={X.n_items}): there is no next item to learn from. Pass rows of two events "
+                f"or more (1 feature(s) or 1 sample is not enough)."
+            )
+        if not self.repeats and not (np.diff(distinct(items_of(X))[0]) > 1).any():
+            raise ValueError(
+                "X has no user with two different items: with repeats=False there is nothing new to learn "
+                "(1 feature(s) is not enough). Pass more items, or repeats=True."
+            )
+
+    def _seen(self, exclude_seen, histories):
+        seen = super()._seen(exclude_seen, histories)
+        if seen is None and not self.repeats:
+            warn_caller(
+                "exclude_seen=False after a fit with repeats=False: the softmax never learned how seen items "
+                "compare with new ones; fit with repeats=True to recommend both."
+            )
+        return seen
+
+    def _derived(self, state):
+        from drlearn.structure.model import export_encoder
+
+        return super()._derived(state) | {"encoder_": export_encoder(state["softmax_model_"])}
+
+    def _restored(self, state):
+        from drlearn.recommenders._state import expect_array
+        from drlearn.structure.model import SoftmaxModel, encoder_of, with_weights
+
+        state, weights = super()._restored(state), state["softmax_model_"]
+        shape = state["n_items_"], weights["item_table"].shape[-1]
+        weights.setdefault("item_squares", np.zeros(shape[0], np.float32))  # of models that lack them
+        expect_array(state, "item_vectors_", shape, np.float32)
+        state["softmax_model_"] = with_weights(lambda: SoftmaxModel(*shape, encoder_of(weights)), weights)
+        return state
+
+    def _parameters_of_fit(self):
+        """Parameters that shape what `fit` made, as they were then."""
+        from drlearn.structure.model import encoder_of
+
+        found = {"embedding_dim": self.item_vectors_.shape[1]}
+        if isinstance(self.encoder, str):
+            found["encoder"] = encoder_of(self.softmax_model_.state_dict())
+        return found
+
+    def transform(self, X: Any) -> np.ndarray:
+        """Return the user vectors.
+
+        Parameters
+        ----------
+        X : as in `recommend`
+            Known users' ids, or histories.
+
+        Returns
+        -------
+        ndarray of shape (n_users, embedding_dim), float32
+            Of length sqrt(embedding_dim), such that inner products with `item_vectors_` are the
+            softmax's logits; zeros for users without events.
+
+        Raises
+        ------
+        NotFittedError
+            Before `fit`.
+        ValueError
+            Where an id is unknown.
+
+        Examples
+        --------
+        >>> from drlearn import SoftmaxRecommender
+        >>> from drlearn.datasets import make_interactions
+        >>> X = make_interactions(n_users=60, n_items=40, random_state=0)
+        >>> SoftmaxRecommender(n_epochs=1, random_state=0).fit(X).transform(X[:2]).shape
+        (2, 64)
+        """
+        check_is_fitted(self)
+        now = self._now()
+        return now._encode(now._histories(X))
+
+    def _encode(self, X):
+        if self.encoder_ is None:  # a caller's own
+            from drlearn.structure.encoding import encode_rows
+            from drlearn.structure.model import torch_session
+            from drlearn.structure.training import Shards
+
+            with torch_session(), Shards(self._n_threads()) as shards:
+                return encode_rows(self.softmax_model_, X, self.history_length, shards)
+        from drlearn.search.encoder import encode_histories
+
+        n_threads = self._n_threads(len(X))
+        return encode_histories(X.indptr, X.items, self.history_length, self.encoder_, n_threads)
+
+    @property
+    def _n_features_out(self):
+        return self.item_vectors_.shape[1]
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.transformer_tags.preserves_dtype = ["float32"]
+        return tags
+
+    def _scan(self, vectors, items, k, allowed, seen):
+        """The k best items by inner product, over all of them."""
+        from drlearn.search.rerank import top_of_scores
+
+        step, parts = max(1, _SCAN_CELLS // len(items)), []
+        for start in range(0, len(vectors), step):
+            rows = slice(start, start + step)
+            parts.append(top_of_scores(vectors[rows] @ items.T, allowed, take_rows(seen, rows), k))
+        return tuple(np.concatenate(part) for part in zip(*parts, strict=True))
