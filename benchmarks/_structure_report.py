@@ -236,8 +236,10 @@ def draw_init(settings, experiments):
         x, y = ([np.mean(setting.values(name, beam)) for beam in beams] for name in ("candidates", "F"))
         style, init = styles.get(setting.changes["max_iter"], "-"), setting.changes["init"]
         panel.plot(x, y, "o", linestyle=style, ms=3, color=START_COLOURS[init], label=setting.label)
-    scan = float(np.mean([value for setting in settings for value in setting.scan()]))
-    panel.axhline(scan, color="black", linewidth=1, label="scans, mean")
+    for init, colour in START_COLOURS.items():
+        scans = [value for s in settings if s.changes["init"] == init for value in s.scan()]
+        if scans:
+            panel.axhline(float(np.mean(scans)), color=colour, linewidth=0.8, label=f"{init}, scan")
     _log_axis(panel)
     panel.set(xlabel="candidates a user", ylabel=f"F@{experiments.k}, %")
     panel.legend(fontsize=8)
