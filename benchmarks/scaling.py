@@ -137,11 +137,11 @@ class World:
         n_users = int(1.25 * n_events) // EVENTS_A_USER
         X = make_interactions(n_users, n_items, n_events=EVENTS_A_USER, random_state=0)
         est = SoftmaxRecommender(n_epochs=2, embedding_dim=DIM, random_state=0).fit(X)
-        users, items = encode_pairs(
+        users, events = encode_pairs(
             est.softmax_model_, X, target_events(X, est.repeats), est.history_length, shards
         )
-        order = np.random.default_rng(0).permutation(len(items))
-        self.users, self.items, self.vectors = users[order], items[order], est.item_vectors_
+        order = np.random.default_rng(0).permutation(len(events))
+        self.users, self.items, self.vectors = users[order], X.items[events[order]], est.item_vectors_
 
     def network(self, width):
         """Return a trained network and the items' k-means paths that it was trained on."""

@@ -19,7 +19,7 @@ from drlearn import (
 from drlearn.datasets import make_interactions
 from drlearn.structure.model import SoftmaxModel, torch_session
 from drlearn.structure.paths import NO_PATH
-from drlearn.structure.streaming import grown_model, streaming_rows
+from drlearn.structure.streaming import Memory, grown_model, memory_of, streaming_rows
 from drlearn.structure.training import STRUCTURE_LEARNING_RATE, Shards
 
 SOFTMAX = {"n_epochs": 4, "embedding_dim": 16, "random_state": 0}
@@ -360,6 +360,36 @@ def test_streaming_rows_are_fresh_events_behind_their_histories():
     assert rows.targets[n_first:].all() and not rows.fresh[n_first:].any()
     new = streaming_rows(X, fresh, 5, False, 60, np.random.default_rng(0))
     assert rows.targets.sum() > new.targets.sum() > 0  # what a user had met before is not learned
+
+
+def test_remembered_events_are_told_in_proportion_to_the_softmax():
+    rng, n = np.random.default_rng(0), 30_000
+    users, vectors = rng.normal(size=(2, 3)).astype(np.float32), rng.normal(size=(6, 3)).astype(np.float32)
+    known = np.arange(6) != 4
+    memory = Memory(users, vectors, known, np.array([1.0, 0.0], np.float32))
+    events, met = np.repeat([0, 1], n), np.full(2 * n, 5)
+    negatives, offset, own = np.array([0, 2, 3, 4]), np.array([0.5, 0, -0.5, 0], np.float32), 0.25
+    barred = np.flatnonzero(events == 0), np.ones(n, int)  # the first event has met item 2
+    own_offset = np.full(2 * n, own, np.float32)
+    told = memory.draw(events, met, own_offset, negatives, offset, barred, rng)
+    assert (told[events == 1] == 5).all()
+    logits = vectors[[0, 3, 5]] @ users[0] + [0.5, -0.5, own]
+    shares = np.bincount(told[events == 0], minlength=6)[[0, 3, 5]] / n
+    np.testing.assert_allclose(shares, np.exp(logits) / np.exp(logits).sum(), atol=0.015)
+
+
+def test_memory_is_of_the_replayed_events_before_the_update(X):
+    fresh = np.zeros(X.n_events, dtype=bool)
+    fresh[X.indptr[3] + 2 : X.indptr[4]] = True
+    rows = streaming_rows(X, fresh, 5, False, 30, np.random.default_rng(0))
+    with torch_session(0), Shards(1) as shards:
+        model, known = SoftmaxModel(X.n_items, 8, "mixed"), np.ones(X.n_items, dtype=bool)
+        memory = memory_of(model, rows, known, 0.5, 5, shards)
+    assert rows.replayed.any()
+    np.testing.assert_array_equal(memory.share, np.where(rows.replayed, 0.5, 0))
+    first = np.isin(np.arange(rows.X.n_events), rows.X.indptr)
+    known = (memory.users != 0).any(axis=1)
+    np.testing.assert_array_equal(known, rows.replayed & ~first)
 
 
 def test_new_items_start_near_their_users():

@@ -112,18 +112,17 @@ def test_sampled_events_are_all_of_rare_items_and_some_of_frequent_ones():
 def test_pairs_are_encoded_once_each_as_rows_cut_before_them_would_be(X, repeats):
     with torch_session(0), Shards(2) as shards:
         model = SoftmaxModel(X.n_items, 8, "mixed")
-        vectors, items = encode_pairs(model, X, target_events(X, repeats), 50, shards)
         targets, wanted = target_events(X, repeats), []
+        vectors, events = encode_pairs(model, X, targets, 50, shards)
         for row in range(len(X)):
             codes = X.items[X.indptr[row] : X.indptr[row + 1]]
             for t in range(1, len(codes)):
                 if targets[X.indptr[row] + t]:
                     one = Interactions([0, t], codes[:t], item_vocabulary=X.item_vocabulary)
-                    wanted.append((*encode_rows(model, one, 50, shards)[0].tolist(), codes[t]))
-    found = np.column_stack([vectors, items])
-    order = np.lexsort(found.T.round(4))
-    wanted = np.array(wanted)
-    np.testing.assert_allclose(found[order], wanted[np.lexsort(wanted.T.round(4))], atol=2e-5)
+                    wanted.append((X.indptr[row] + t, encode_rows(model, one, 50, shards)[0]))
+    order = np.argsort(events)
+    assert events[order].tolist() == [event for event, _ in wanted]
+    np.testing.assert_allclose(vectors[order], [vector for _, vector in wanted], atol=2e-5)
 
 
 @pytest.mark.parametrize("repeats", [False, True])

@@ -29,7 +29,7 @@ from drlearn.recommenders._similar import SimilarItems
 _SCAN_CELLS = 2**25
 _BATCHES_AN_EPOCH, _BATCH_RANGE = 128, (128, 4096)
 STREAM_EPOCHS, STREAM_RATE = 6, 0.3  # of an update with fresh events; its learning rates as a share of fit's
-REPLAY = 16.0  # old events learned again beside each fresh one
+REPLAY, REMEMBERED = 16.0, 0.5  # old events told again beside each fresh one; a share of them, by draws
 
 
 class SoftmaxBase(ClassNamePrefixFeaturesOutMixin, TransformerMixin, SimilarItems, BaseRecommender):
@@ -125,13 +125,17 @@ class SoftmaxBase(ClassNamePrefixFeaturesOutMixin, TransformerMixin, SimilarItem
 
     def _train_on(self, rows, model, counts, batch_size, seed, shards):
         """A few epochs over what `_stream` gave; return the last one's loss, None where none is learned."""
+        from drlearn.structure.streaming import memory_of
+
         if not rows.targets.any():
             return None
         # As of a running mean: the n-th event of an item moves it by 1 / n, but never less than all else.
         item_rates = np.maximum(1, 1 / (STREAM_RATE * np.maximum(counts, 1))).astype(np.float32)
+        known = np.pad(self.item_counts_, (0, len(counts) - self.n_items_)) > 0
+        memory = memory_of(model, rows, known, REMEMBERED, self.history_length, shards)
         trainer = self._new_trainer(
             model, None, rows.X, rows.targets, counts, STREAM_EPOCHS, STREAM_RATE, batch_size, seed,
-            shards, item_rates=item_rates,
+            shards, item_rates=item_rates, memory=memory,
         )  # fmt: skip
         for epoch in range(STREAM_EPOCHS):
             with progress_bar(trainer.n_pairs, f"update, epoch {epoch + 1}", self.verbose) as bar:

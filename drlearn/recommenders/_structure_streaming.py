@@ -33,12 +33,15 @@ class StructureStreaming(StructureFit):
             batch_size = self._batch_size(X)  # as in a fit of all events: smaller ones cost more a step
             softmax_loss = self._train_on(rows, model, counts, batch_size, seed, shards)
             seconds_e, started = time.perf_counter() - started, time.perf_counter()
-            users, items = encode_pairs(model, rows.X, rows.targets & rows.fresh, self.history_length, shards)
-            path_scores, item_paths = self._maximize_streaming(users, items, model, counts)
+            users, events = encode_pairs(model, rows.X, rows.targets, self.history_length, shards)
+            met, fresh_events = rows.X.items[events], rows.fresh[events]
+            path_scores, item_paths = self._maximize_streaming(
+                users[fresh_events], met[fresh_events], model, counts
+            )
             seconds_m, started = time.perf_counter() - started, time.perf_counter()
             probe = self._probe(X, None, model, counts, seed, shards)
             structure = copy.deepcopy(self.structure_model_)
-            structure_loss = self._follow(rows, model, structure, item_paths, probe, batch_size, seed, shards)
+            structure_loss = self._follow(users, met, structure, item_paths, probe, batch_size, seed, shards)
         index, network = build_path_index(item_paths), structure.export()
         path_vectors = probe.item_vectors[index.items]
         row = _diagnostics.structure_row(probe, network, item_paths, index, path_vectors, space, counts)
@@ -54,12 +57,10 @@ class StructureStreaming(StructureFit):
             "beam_curve_": _diagnostics.beam_curve(probe, network, index, path_vectors, space),
         }  # fmt: skip
 
-    def _follow(self, rows, model, structure, item_paths, probe, batch_size, seed, shards):
+    def _follow(self, users, met, structure, item_paths, probe, batch_size, seed, shards):
         """A few epochs of the structure, to find what the softmax now ranks first; return the last loss."""
-        from drlearn.structure.encoding import encode_pairs
         from drlearn.structure.training import PathTargets, StructureTrainer
 
-        users, met = encode_pairs(model, rows.X, rows.targets, self.history_length, shards)
         if len(met) == 0:  # nothing followed a history
             return None
         targets = PathTargets.of(item_paths, self.path_space_, "cpu")

@@ -272,7 +272,8 @@ class DeepRetrievalRecommender(StructureStreaming):
         X, validation = self._hold_out(X, seed)
         model, structure, item_paths = self._train_together(X, counts, space, seed, shards, checkpoint)
         targets = target_events(X, self.repeats)
-        users, met = encode_pairs(model, X, targets, self.history_length, shards)
+        users, events = encode_pairs(model, X, targets, self.history_length, shards)
+        met = X.items[events]
         probe = self._probe(X, validation, model, counts, seed, shards)
         batch_size, alpha = min(self._batch_size(X), STRUCTURE_BATCH), self._alpha(counts, space)
         trainer = StructureTrainer(structure, users, batch_size=batch_size, seed=seed, shards=shards)

@@ -5,20 +5,21 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from drlearn.structure.windows import batches, last_windows, pad, training_windows
+from drlearn.structure.windows import batches, last_windows, pad, places_of, training_windows
 
 _ENCODE_EVENTS = 8192
 
 
 def encode_pairs(model, X, targets, history_length, shards):
-    """Encode every training pair once: user vectors before each target event, and the events' items.
+    """Encode every training pair once: user vectors before each target event, and which event that is.
 
     Events marked by `targets` (n_events,) count where they are not a row's first.
 
     Returns
     -------
     vectors : ndarray of shape (n_pairs, dim), float32
-    items : ndarray of shape (n_pairs,), int32
+    events : ndarray of shape (n_pairs,), int64
+        Places among all events.
     """
     model.eval()
     windows = training_windows(X.indptr, history_length)
@@ -30,15 +31,15 @@ def encode_pairs(model, X, targets, history_length, shards):
     sizes = [(before[after[group]] - before[following.first[group]]).sum() for group in groups]
     stops = np.cumsum(sizes)
     n_pairs = stops[-1] if len(stops) else 0
-    vectors, items = np.empty((n_pairs, model.dim), np.float32), np.empty(n_pairs, X.items.dtype)
+    vectors, events = np.empty((n_pairs, model.dim), np.float32), np.empty(n_pairs, np.int64)
 
     def one(i):
         mask, rows = pad(targets, following, groups[i])[0], slice(stops[i] - sizes[i], stops[i])
         vectors[rows] = _encode(model, X.items, windows, groups[i], mask)
-        items[rows] = pad(X.items, following, groups[i])[0][mask]
+        events[rows] = places_of(following, groups[i])[0][mask]
 
     shards.map(one, range(len(groups)))
-    return vectors, items
+    return vectors, events
 
 
 def encode_rows(model, X, history_length, shards):

@@ -25,11 +25,77 @@ class StreamingRows(NamedTuple):
         Events that are new.
     targets : ndarray of shape (X.n_events,), bool
         Events to learn from: fresh ones, and those of replayed rows, as far as `target_events` has them.
+    replayed : ndarray of shape (X.n_events,), bool
+        Events of replayed rows.
     """
 
     X: Interactions
     fresh: np.ndarray
     targets: np.ndarray
+    replayed: np.ndarray
+
+
+class Memory(NamedTuple):
+    """What a softmax would tell events of before it goes on learning, drawn in place of what users met.
+
+    Events that are told in every update are known by heart in the end. What the softmax knows without
+    that, its own draws keep as well.
+
+    Attributes
+    ----------
+    users : ndarray of shape (n_events, dim), float32
+        User vectors before the events.
+    vectors : ndarray of shape (n_items, dim), float32
+        Whose inner products with user vectors are the logits.
+    known : ndarray of shape (n_items,), bool
+        Items that are not new: no others are drawn.
+    share : ndarray of shape (n_events,), float32
+        The chance that an event is drawn for.
+    """
+
+    users: np.ndarray
+    vectors: np.ndarray
+    known: np.ndarray
+    share: np.ndarray
+
+    def draw(self, events, met, own_offset, negatives, offset, barred, rng):
+        """Return the items to tell a batch's events of: what they met, or one of the negatives.
+
+        Parameters
+        ----------
+        events, met : ndarrays of shape (E,)
+            Places of the events, and their items.
+        own_offset : ndarray of shape (E,), float32
+            Added to the logits of these.
+        negatives : ndarray of shape (N,)
+        offset : ndarray of shape (N,), float32
+            Added to the logits of the negatives.
+        barred : tuple of two ndarrays
+            Event and negative that do not go together.
+        rng : numpy.random.Generator
+        """
+        chosen = np.flatnonzero(rng.random(len(events)) < self.share[events])
+        place = np.full(len(events), -1)
+        place[chosen] = np.arange(len(chosen))
+        row, column = place[barred[0]], barred[1]
+        users, own = self.users[events[chosen]], self.vectors[met[chosen]]
+        own = (users * own).sum(axis=1) + own_offset[chosen]
+        offset = np.where(self.known[negatives], offset, -np.inf)
+        logits = np.column_stack([users @ self.vectors[negatives].T + offset, own])  # (n, N + 1)
+        logits[row[row >= 0], column[row >= 0]] = -np.inf
+        sums = np.exp(logits - logits.max(axis=1, keepdims=True)).cumsum(axis=1)
+        drawn = (sums <= rng.random((len(chosen), 1), np.float32) * sums[:, -1:]).sum(axis=1)
+        told, other = met.copy(), drawn < len(negatives)
+        told[chosen[other]] = negatives[drawn[other]]
+        return told
+
+
+def memory_of(model, rows, known, share, history_length, shards):
+    """Return the `Memory` of a softmax model for a share of the replayed events of `StreamingRows`."""
+    users = np.zeros((rows.X.n_events, model.dim), np.float32)
+    found, events = encode_pairs(model, rows.X, rows.replayed, history_length, shards)
+    users[events] = found
+    return Memory(users, model.export_item_vectors(), known, share * rows.replayed.astype(np.float32))
 
 
 def streaming_rows(X, fresh, history_length, repeats, n_replayed, rng):
@@ -68,7 +134,7 @@ def streaming_rows(X, fresh, history_length, repeats, n_replayed, rng):
     fresh = fresh[runs(X.indptr[rows] + starts, lengths, indptr)]
     replayed = np.repeat(np.arange(len(rows)) >= len(row), lengths)
     targets = target_events(whole, repeats)[in_whole] & (fresh | replayed)
-    return StreamingRows(whole._take(indptr, in_whole, np.arange(len(rows))), fresh, targets)
+    return StreamingRows(whole._take(indptr, in_whole, np.arange(len(rows))), fresh, targets, replayed)
 
 
 @torch.no_grad()
@@ -103,8 +169,8 @@ def grown_model(model, n_items, rows, counts, history_length, shards):
     grown.item_table = nn.Parameter(torch.cat([model.item_table.detach(), zeros]))
     grown.item_squares = torch.cat([model.item_squares, zeros.new_zeros(len(zeros))])
     table = grown.item_table.numpy()
-    users, items = encode_pairs(grown, X, rows.targets, history_length, shards)
-    users = _unit(users)
+    users, events = encode_pairs(grown, X, rows.targets, history_length, shards)
+    users, items = _unit(users), X.items[events]
     if len(users) == 0:
         users = np.zeros((1, model.dim), np.float32)
         items = np.zeros(1, np.int64)

@@ -18,7 +18,7 @@ from drlearn._runtime import stream
 from drlearn.structure.paths import NO_PATH
 from drlearn.structure.row_adam import RowAdam
 from drlearn.structure.sampled_softmax import SampledSoftmax
-from drlearn.structure.windows import batches, pad, places_ahead, training_windows
+from drlearn.structure.windows import batches, pad, places_ahead, places_of, training_windows
 
 SHARD_EVENTS = 1024
 STRUCTURE_LEARNING_RATE = 3e-3
@@ -174,17 +174,19 @@ class JointTrainer:
     `targets`, such as those of `target_events`, are learned from; without `repeats` against items
     not met before. What is to be told is the next event; in the last `LATER_SHARE` of the epochs one
     of the row's later events, as `places_ahead` draws them. `item_rates` are shares of the learning rate
-    by item, 1 by default. A model that was trained before goes on from its `item_squares`.
+    by item, 1 by default. A model that was trained before goes on from its `item_squares`; `memory` is
+    the `Memory` of what it would have told some of the events.
     """
 
     def __init__(self, model, structure, X, targets, counts, *, history_length, repeats, horizon, n_negatives,
-                 n_epochs, batch_size, learning_rate, seed, shards, item_rates=None):  # fmt: skip
+                 n_epochs, batch_size, learning_rate, seed, shards, item_rates=None,
+                 memory=None):  # fmt: skip
         self._model, self._structure, self._shards, self._seed = model, structure, shards, seed
         self._items, self._indptr, self._history_length = X.items, X.indptr, history_length
         self._targets, self._repeats, self._horizon = targets, repeats, horizon
         self._first_later = n_epochs - round(LATER_SHARE * n_epochs)
         self._batch_size, self._negatives = batch_size, Negatives(counts, n_negatives)
-        self._column = np.full(len(counts), -1)
+        self._column, self._memory = np.full(len(counts), -1), memory
         self.n_pairs = int(np.maximum(np.diff(X.indptr) - 1, 0).sum())
         self._n_steps, self.step = n_epochs * max(1, -(-self.n_pairs // batch_size)), 0
         self._rate = learning_rate
@@ -244,10 +246,14 @@ class JointTrainer:
         rows = np.unique(np.concatenate([negatives, *targets, *(items[real] for items, real in inputs)]))
         self._column[negatives] = np.arange(len(negatives))
         shards = []
-        for (items, real), mask, after in zip(inputs, masks, targets, strict=True):
+        for part, (items, real), mask, after in zip(parts, inputs, masks, targets, strict=True):
             if len(after):
                 columns = np.where(real, self._column[items], -1)
                 barred = barred_negatives(columns, mask, self._column[after], not self._repeats)
+                if self._memory is not None:
+                    events, own = places_of(following, part)[0][mask], -self._negatives.log_q[after]
+                    after = self._memory.draw(events, after, own, negatives, offset, barred, rng)
+                    barred = barred_negatives(columns, mask, self._column[after], not self._repeats)
                 shards.append(Shard(np.searchsorted(rows, items), mask, after, barred, rng.spawn(1)[0]))
         self._column[negatives] = -1
         return Batch(rows, negatives, offset, shards)

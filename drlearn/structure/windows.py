@@ -98,10 +98,15 @@ def batches(windows, n_events, rng=None):
     return groups
 
 
-def pad(values, windows, chosen):
-    """Return the chosen windows' values as (n, T), padded with 0 on the right, and the mask of places."""
+def places_of(windows, chosen):
+    """Return the places of the chosen windows' events as (n, T), and the mask of those that are real."""
     first, length = windows.first[chosen], windows.length[chosen]
     step = np.arange(length.max(initial=0))
     mask = step < length[:, None]
-    place = np.where(mask, first[:, None] + step, 0)
+    return np.where(mask, first[:, None] + step, 0), mask
+
+
+def pad(values, windows, chosen):
+    """Return the chosen windows' values as (n, T), padded with 0 on the right, and the mask of places."""
+    place, mask = places_of(windows, chosen)
     return np.where(mask, values[place], values.dtype.type(0)), mask
