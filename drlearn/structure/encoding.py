@@ -34,9 +34,10 @@ def encode_pairs(model, X, targets, history_length, shards):
     vectors, events = np.empty((n_pairs, model.dim), np.float32), np.empty(n_pairs, np.int64)
 
     def one(i):
-        mask, rows = pad(targets, following, groups[i])[0], slice(stops[i] - sizes[i], stops[i])
+        place, real = places_of(following, groups[i])
+        mask, rows = real & targets[place], slice(stops[i] - sizes[i], stops[i])
         vectors[rows] = _encode(model, X.items, windows, groups[i], mask)
-        events[rows] = places_of(following, groups[i])[0][mask]
+        events[rows] = place[mask]
 
     shards.map(one, range(len(groups)))
     return vectors, events
