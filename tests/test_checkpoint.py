@@ -14,7 +14,7 @@ from drlearn import DeepRetrievalRecommender, SoftmaxRecommender
 from drlearn._history import TrainingHistory
 from drlearn.datasets import make_interactions
 from drlearn.recommenders import _diagnostics, _path_weight
-from drlearn.structure import checkpoint
+from drlearn.structure import checkpoint, negatives
 from drlearn.structure.training import JointTrainer, StructureTrainer
 
 SOFTMAX = {"n_epochs": 4, "embedding_dim": 8, "random_state": 0}
@@ -85,6 +85,36 @@ def test_a_fit_goes_on_where_it_was_cut_short(est, n, n_epochs, X, tmp_path, mon
     ]
     assert rows[0] == rows[1]
     assert not list(tmp_path.iterdir())
+
+
+def topics_drawn_from(monkeypatch):
+    """Let topics be small; return what will hold those that are drawn from."""
+    topics, draw = set(), negatives.Negatives.draw
+    for name in ("_ITEMS_A_TOPIC", "_SAMPLE_A_TOPIC"):
+        monkeypatch.setattr(negatives, name, 8)
+    monkeypatch.setattr(
+        negatives.Negatives, "draw", lambda self, rng, topic: topics.add(int(topic)) or draw(self, rng, topic)
+    )
+    return topics
+
+
+@each
+def test_topics_are_found_again(est, X, tmp_path, monkeypatch):
+    topics = topics_drawn_from(monkeypatch)
+    est = clone(est).set_params(n_negatives=16)
+    wanted = clone(est).set_params(n_jobs=2).fit(X)
+    assert topics == set(range(60 // 8))
+    topics.clear()
+    with monkeypatch.context() as patch, pytest.raises(Stop):
+        stop_in(patch, 3)
+        est.set_params(checkpoint_dir=tmp_path).fit(X)
+    assert state_of(clone(est).set_params(n_jobs=1).fit(X)) == state_of(wanted)
+
+
+def test_nothing_is_known_of_topics_at_first(X, monkeypatch):
+    topics = topics_drawn_from(monkeypatch)
+    clone(RECOMMENDERS[0]).set_params(n_negatives=16, n_epochs=1).fit(X)
+    assert topics == {0}
 
 
 def test_random_first_paths_and_held_out_users_too(X, tmp_path, monkeypatch):

@@ -34,6 +34,7 @@ ROOMS = [  # a module may import those above it
     "structure",
     "structure.paths",
     "structure.windows",
+    "structure.negatives",
     "search",
     "search.selection",
     "search.prefetch",

@@ -368,12 +368,11 @@ def test_remembered_events_are_told_in_proportion_to_the_softmax():
     known = np.arange(6) != 4
     memory = Memory(users, vectors, known, np.array([1.0, 0.0], np.float32))
     events, met = np.repeat([0, 1], n), np.full(2 * n, 5)
-    negatives, offset, own = np.array([0, 2, 3, 4]), np.array([0.5, 0, -0.5, 0], np.float32), 0.25
+    negatives, offset = np.array([0, 2, 3, 4]), np.array([0.5, 0, -0.5, 0], np.float32)
     barred = np.flatnonzero(events == 0), np.ones(n, int)  # the first event has met item 2
-    own_offset = np.full(2 * n, own, np.float32)
-    told = memory.draw(events, met, own_offset, negatives, offset, barred, rng)
+    told = memory.draw(events, met, negatives, offset, barred, rng)
     assert (told[events == 1] == 5).all()
-    logits = vectors[[0, 3, 5]] @ users[0] + [0.5, -0.5, own]
+    logits = vectors[[0, 3, 5]] @ users[0] + [0.5, -0.5, 0]
     shares = np.bincount(told[events == 0], minlength=6)[[0, 3, 5]] / n
     np.testing.assert_allclose(shares, np.exp(logits) / np.exp(logits).sum(), atol=0.015)
 

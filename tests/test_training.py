@@ -14,11 +14,9 @@ from drlearn.structure.sampled_softmax import SampledSoftmax
 from drlearn.structure.scores import sample_events
 from drlearn.structure.training import (
     JointTrainer,
-    Negatives,
     PathTargets,
     Shards,
     StructureTrainer,
-    barred_negatives,
     target_events,
 )
 
@@ -63,40 +61,10 @@ def test_sampled_softmax_and_its_gradients_equal_the_plain_ones(n_events, dtype)
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
 
 
-def test_barred_are_the_target_and_what_came_before_it():
-    columns = np.array([[0, 1, -1], [2, -1, -1]])  # of the inputs among the negatives
-    mask = np.array([[True, True, True], [True, False, False]])
-    wanted = np.array([1, -1, 0, 3])
-    event, column = barred_negatives(columns, mask, wanted, with_history=True)
-    assert sorted(zip(event.tolist(), column.tolist(), strict=True)) == [
-        (0, 0), (0, 1), (1, 0), (1, 1), (2, 0), (2, 0), (2, 1), (3, 2), (3, 3),
-    ]  # fmt: skip
-    assert (np.diff(event) >= 0).all()
-    event, column = barred_negatives(columns, mask, wanted, with_history=False)
-    assert (event.tolist(), column.tolist()) == ([0, 2, 3], [1, 0, 3])
-
-
 def test_events_learned_from_are_first_meetings_unless_repeats():
     X = Interactions.from_sequences([["a", "b", "a", "c", "b"], ["a", "a"]])
     assert target_events(X, repeats=False).tolist() == [True, True, False, True, False, True, False]
     assert target_events(X, repeats=True).all()
-
-
-def test_negatives_are_distinct_and_correct_for_how_often_they_are_drawn():
-    counts = np.array([0, 1, 16, 81, 256] * 20)
-    negatives, rng = Negatives(counts, 30), np.random.default_rng(0)
-    estimates = np.zeros(100)
-    for _ in range(3000):
-        items, offset = negatives.draw(rng)
-        assert (np.diff(items) > 0).all() and counts[items].all()
-        estimates[items] += np.exp(offset) / 30
-    # Each item's weight averages to one: the sampled sum is an unbiased estimate of the whole.
-    np.testing.assert_allclose(estimates[counts > 1] / 3000, 1, rtol=0.25)
-
-
-def test_a_small_catalogue_is_used_whole():
-    items, offset = Negatives(np.array([3, 0, 1]), 30).draw(np.random.default_rng(0))
-    assert items.tolist() == [0, 2] and offset.tolist() == [0, 0]
 
 
 def test_sampled_events_are_all_of_rare_items_and_some_of_frequent_ones():

@@ -2,7 +2,15 @@ import numpy as np
 import pytest
 import reference
 
-from drlearn.structure.windows import Windows, batches, last_windows, pad, places_ahead, training_windows
+from drlearn.structure.windows import (
+    Windows,
+    batches,
+    last_windows,
+    pad,
+    places_ahead,
+    sharded_batches,
+    training_windows,
+)
 
 LENGTHS = [[], [0], [1], [2], [0, 1, 2, 3], [9, 0, 1, 12, 4, 30, 5], [5] * 7]
 
@@ -108,6 +116,27 @@ def test_windows_of_length_zero_are_kept_in_batches():
     windows = last_windows(indptr_of([0, 3, 0, 2]), 5)
     groups = batches(windows, 4)
     assert sorted(np.concatenate(groups).tolist()) == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize("n_shards", [1, 2, 4])
+@pytest.mark.parametrize("n_kinds", [1, 3])
+def test_shards_are_of_one_kind_and_about_the_size_asked_for(n_kinds, n_shards):
+    windows, rng = many_windows(n=2000), np.random.default_rng(0)
+    kinds = rng.integers(n_kinds, size=2000)
+    groups = sharded_batches(windows, kinds, 200, n_shards, rng)
+    shards = [shard for group in groups for shard in group]
+    assert sorted(np.concatenate(shards).tolist()) == list(range(2000))
+    assert all(len(np.unique(kinds[shard])) == 1 for shard in shards)
+    events = [windows.length[shard].sum() for shard in shards]
+    assert min(events) > 150 and max(events) < 250
+    assert all(len(group) == n_shards for group in groups[:-1]) and 1 <= len(groups[-1]) <= n_shards
+    mixed = [len({kinds[shard[0]] for shard in group}) > 1 for group in groups]
+    assert any(mixed) == (n_kinds > 1 and n_shards > 1)  # shards come in any order
+
+
+def test_no_windows_no_shards():
+    empty = Windows(np.zeros(0, np.int64), np.zeros(0, np.int64))
+    assert not any(sharded_batches(empty, np.zeros(0, int), 100, 2, np.random.default_rng(0)))
 
 
 def test_padding_is_on_the_right_and_masked():

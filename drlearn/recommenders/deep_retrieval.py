@@ -83,7 +83,7 @@ class DeepRetrievalRecommender(StructureStreaming):
         Hidden units in each layer of the structure network, beside the vectors of the nodes: the paper's
         network, without which no data were found less well.
     n_negatives : int, default=1024
-        Sampled items a batch; where the catalogue has no more, all are used.
+        Items drawn for a thousand events, as in `SoftmaxRecommender`; all, where there are no more.
     n_epochs : int, default=14
         Epochs of encoder and softmax. The structure joins for the last two (`init="kmeans"`) or
         for all (`init="random"`); after them encoder and softmax are frozen.

@@ -39,7 +39,8 @@ class SoftmaxRecommender(SoftmaxBase):
         row on average the `horizon`-th, in short rows much nearer. 1 learns next events only, as the
         paper does.
     n_negatives : int, default=1024
-        Sampled items a batch; where the catalogue has no more, all are used.
+        Items drawn for a shard of about a thousand events, in large catalogues half of them from the topic
+        of these; where the catalogue has no more, all are used.
     n_epochs : int, default=14
     batch_size : int or "auto", default="auto"
         Events a gradient step. "auto" takes a 128th of the training events, between 128 and 4096.

@@ -58,15 +58,13 @@ class Memory(NamedTuple):
     known: np.ndarray
     share: np.ndarray
 
-    def draw(self, events, met, own_offset, negatives, offset, barred, rng):
+    def draw(self, events, met, negatives, offset, barred, rng):
         """Return the items to tell a batch's events of: what they met, or one of the negatives.
 
         Parameters
         ----------
         events, met : ndarrays of shape (E,)
             Places of the events, and their items.
-        own_offset : ndarray of shape (E,), float32
-            Added to the logits of these.
         negatives : ndarray of shape (N,)
         offset : ndarray of shape (N,), float32
             Added to the logits of the negatives.
@@ -79,7 +77,7 @@ class Memory(NamedTuple):
         place[chosen] = np.arange(len(chosen))
         row, column = place[barred[0]], barred[1]
         users, own = self.users[events[chosen]], self.vectors[met[chosen]]
-        own = (users * own).sum(axis=1) + own_offset[chosen]
+        own = (users * own).sum(axis=1)
         offset = np.where(self.known[negatives], offset, -np.inf)
         logits = np.column_stack([users @ self.vectors[negatives].T + offset, own])  # (n, N + 1)
         logits[row[row >= 0], column[row >= 0]] = -np.inf

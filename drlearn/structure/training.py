@@ -15,10 +15,11 @@ import torch
 from torch.nn import functional as F
 
 from drlearn._runtime import stream
+from drlearn.structure.negatives import Negatives, barred_negatives, topics_of
 from drlearn.structure.paths import NO_PATH
 from drlearn.structure.row_adam import RowAdam
 from drlearn.structure.sampled_softmax import SampledSoftmax
-from drlearn.structure.windows import batches, pad, places_ahead, places_of, training_windows
+from drlearn.structure.windows import pad, places_ahead, places_of, sharded_batches, training_windows
 
 SHARD_EVENTS = 1024
 STRUCTURE_LEARNING_RATE = 3e-3
@@ -95,76 +96,28 @@ def _schedule(step, n_steps):
     return min((step + 1) / warm, max(0.0, (n_steps - step) / max(1, n_steps - warm)))
 
 
-class Negatives:
-    """Negatives of a batch, drawn in proportion to counts**0.75, and their log-Q corrections."""
-
-    def __init__(self, counts, n_negatives):
-        weight = np.asarray(counts, np.float64) ** 0.75
-        self._cumulative = np.cumsum(weight) / weight.sum()
-        with np.errstate(divide="ignore"):
-            self.log_q = np.log(weight / weight.sum()).astype(np.float32)
-        self._n = n_negatives
-        self._all = np.flatnonzero(counts) if np.count_nonzero(counts) <= n_negatives else None
-        if self._all is not None:
-            self.log_q = np.zeros_like(self.log_q)
-
-    def draw(self, rng):
-        """Return distinct items, ascending, and what to add to their logits (draws over q, in logs)."""
-        if self._all is not None:
-            return self._all, np.zeros(len(self._all), np.float32)
-        # Sorted: neighbours in a long table share cache lines.
-        drawn = np.searchsorted(self._cumulative, np.sort(rng.random(self._n)), side="right")
-        items, times = np.unique(np.minimum(drawn, len(self._cumulative) - 1), return_counts=True)
-        return items, np.log(times, dtype=np.float32) - self.log_q[items]
-
-
-class Batch(NamedTuple):
-    """A batch without its parameters: the item table's rows it touches, its negatives, its shards."""
-
-    rows: np.ndarray
-    negatives: np.ndarray
-    offset: np.ndarray
-    shards: list
-
-
 class Shard(NamedTuple):
-    """A share of a batch: padded histories, where a target follows, the targets, and what is barred.
+    """A share of a batch: padded histories, where a target follows, the targets, and their negatives.
 
-    `inputs` (B, T) are places in the batch's rows of the item table, `wanted` (E,) items, and
-    negative ``barred[1][i]`` does not count against event ``barred[0][i]``.
+    `inputs` (B, T) are places in the batch's rows of the item table, `wanted` (E,) and `negatives` (N,)
+    items, `offset` (N,) is added to the negatives' logits, and negative ``barred[1][i]`` does not count
+    against event ``barred[0][i]``.
     """
 
     inputs: np.ndarray
     mask: np.ndarray
     wanted: np.ndarray
+    negatives: np.ndarray
+    offset: np.ndarray
     barred: tuple
     rng: np.random.Generator
 
 
-def barred_negatives(columns, mask, wanted_columns, with_history):
-    """Return (event, column) of the negatives that are the event's target or, asked for, in its history.
+class Batch(NamedTuple):
+    """A batch without its parameters: the item table's rows it touches, its shards."""
 
-    Parameters
-    ----------
-    columns : ndarray of shape (B, T)
-        Column of each input among the negatives, -1 where it is none.
-    mask : ndarray of shape (B, T), bool
-        Places that are followed by a target; E in all.
-    wanted_columns : ndarray of shape (E,)
-        Column of each target, -1 where it is none.
-    with_history : bool
-    """
-    own = np.flatnonzero(wanted_columns >= 0)
-    event, column = own, wanted_columns[own]
-    if with_history:
-        earlier = np.tri(mask.shape[1], dtype=bool)
-        row, now, then = np.nonzero(mask[:, :, None] & (columns >= 0)[:, None, :] & earlier)
-        number = np.cumsum(mask).reshape(mask.shape) - 1
-        event = np.concatenate([event, number[row, now]])
-        column = np.concatenate([column, columns[row, then]])
-        order = np.argsort(event, kind="stable")
-        event, column = event[order], column[order]
-    return event, column
+    rows: np.ndarray
+    shards: list
 
 
 class JointTrainer:
@@ -185,7 +138,7 @@ class JointTrainer:
         self._items, self._indptr, self._history_length = X.items, X.indptr, history_length
         self._targets, self._repeats, self._horizon = targets, repeats, horizon
         self._first_later = n_epochs - round(LATER_SHARE * n_epochs)
-        self._batch_size, self._negatives = batch_size, Negatives(counts, n_negatives)
+        self._batch_size, self._counts, self._n_negatives = batch_size, counts, n_negatives
         self._column, self._memory = np.full(len(counts), -1), memory
         self.n_pairs = int(np.maximum(np.diff(X.indptr) - 1, 0).sum())
         self._n_steps, self.step = n_epochs * max(1, -(-self.n_pairs // batch_size)), 0
@@ -215,16 +168,24 @@ class JointTrainer:
         """Run one epoch; return the mean losses of softmax and structure (None without paths)."""
         rng = stream(self._seed, 0, number)
         self._model.train()
+        topics = self._topics(rng)
+        negatives = Negatives(self._counts, self._n_negatives, topics)
         windows = training_windows(self._indptr, self._history_length, rng)
         place = places_ahead(self._indptr, self._horizon if number >= self._first_later else 1, rng)
         wanted, totals = (self._items[place], self._targets[place]), np.zeros(3)
-        groups = batches(windows, self._batch_size, rng)
-        prepared = self._shards.ahead(lambda chosen: self._prepare(windows, wanted, chosen, rng), groups)
-        for chosen, batch in zip(groups, prepared, strict=True):
+        topic = topics[self._items[windows.first + windows.length - 1]]  # of its last input
+        n_parts = n_shards(self._batch_size, self._model.item_table.device)
+        groups = sharded_batches(windows, topic, self._batch_size / n_parts, n_parts, rng)
+
+        def prepare(parts):
+            shards = (self._prepare(windows, wanted, part, topic[part[0]], negatives, rng) for part in parts)
+            return self._batch([shard for shard in shards if len(shard.wanted)])
+
+        for parts, batch in zip(groups, self._shards.ahead(prepare, groups), strict=True):
             if batch.shards:
                 totals += self._train(batch, targets)
             if progress is not None:
-                progress(int(windows.length[chosen].sum()))
+                progress(sum(int(windows.length[part].sum()) for part in parts))
         self._model.item_squares.copy_(self._table_optimizer.row_squares())
         means = totals[:2] / max(1, totals[2])
         if not np.isfinite(means).all():
@@ -234,29 +195,38 @@ class JointTrainer:
             )
         return float(means[0]), float(means[1]) if targets is not None else None
 
-    def _prepare(self, windows, wanted, chosen, rng):
-        """What no parameter decides of a batch; `wanted` is every event's target and whether it counts."""
+    def _topics(self, rng):
+        """Topic of each item: one of all where nothing is known yet, or a batch is not cut in shards."""
+        if self._model.item_table.device.type != "cpu" or not self._model.item_squares.any():
+            return np.zeros(len(self._counts), np.int64)
+        return topics_of(self._model.export_item_vectors(), self._counts, rng)
+
+    def _prepare(self, windows, wanted, part, topic, negatives, rng):
+        """What no parameter decides of a shard; `wanted` is every event's target and whether it counts."""
         following = windows._replace(first=windows.first + 1)
-        negatives, offset = self._negatives.draw(rng)
-        count = n_shards(windows.length[chosen].sum(), self._model.item_table.device)
-        parts = [part for part in np.array_split(chosen, count) if len(part)]
-        inputs = [pad(self._items, windows, part) for part in parts]
-        masks = [pad(wanted[1], following, part)[0] for part in parts]
-        targets = [pad(wanted[0], following, part)[0][mask] for part, mask in zip(parts, masks, strict=True)]
-        rows = np.unique(np.concatenate([negatives, *targets, *(items[real] for items, real in inputs)]))
-        self._column[negatives] = np.arange(len(negatives))
-        shards = []
-        for part, (items, real), mask, after in zip(parts, inputs, masks, targets, strict=True):
-            if len(after):
-                columns = np.where(real, self._column[items], -1)
-                barred = barred_negatives(columns, mask, self._column[after], not self._repeats)
-                if self._memory is not None:
-                    events, own = places_of(following, part)[0][mask], -self._negatives.log_q[after]
-                    after = self._memory.draw(events, after, own, negatives, offset, barred, rng)
-                    barred = barred_negatives(columns, mask, self._column[after], not self._repeats)
-                shards.append(Shard(np.searchsorted(rows, items), mask, after, barred, rng.spawn(1)[0]))
-        self._column[negatives] = -1
-        return Batch(rows, negatives, offset, shards)
+        items, real = pad(self._items, windows, part)
+        mask = pad(wanted[1], following, part)[0]
+        after = pad(wanted[0], following, part)[0][mask]
+        drawn, offset = negatives.draw(rng, topic)
+        self._column[drawn] = np.arange(len(drawn))
+        columns = np.where(real, self._column[items], -1)
+        barred = barred_negatives(columns, mask, self._column[after], not self._repeats)
+        if self._memory is not None:
+            events = places_of(following, part)[0][mask]
+            after = self._memory.draw(events, after, drawn, offset, barred, rng)
+            barred = barred_negatives(columns, mask, self._column[after], not self._repeats)
+        self._column[drawn] = -1
+        inputs = np.where(real, items, items[0, 0])
+        return Shard(inputs, mask, after, drawn, offset, barred, rng.spawn(1)[0])
+
+    def _batch(self, shards):
+        """A batch of shards whose inputs are items."""
+        touched = [
+            items for shard in shards for items in (shard.negatives, shard.wanted, shard.inputs.ravel())
+        ]
+        rows = np.unique(np.concatenate(touched)) if shards else np.zeros(0, np.int64)
+        places = [shard._replace(inputs=np.searchsorted(rows, shard.inputs)) for shard in shards]
+        return Batch(rows, places)
 
     def _train(self, batch, targets):
         """One step on one batch."""
@@ -287,13 +257,13 @@ class JointTrainer:
 
         # One look-up for all, whose gradient touches the table once.
         wanted = tensor(shard.wanted)
-        places = np.searchsorted(batch.rows, np.concatenate([shard.wanted, batch.negatives]))
+        places = np.searchsorted(batch.rows, np.concatenate([shard.wanted, shard.negatives]))
         found = F.embedding(tensor(np.concatenate([shard.inputs.ravel(), places])), table)
-        events, own, scanned = found.split([shard.inputs.size, len(shard.wanted), len(batch.negatives)])
+        events, own, scanned = found.split([shard.inputs.size, len(shard.wanted), len(shard.negatives)])
         own, scanned = self._model.scaled(own), self._model.scaled(scanned)  # (E, dim), (N, dim)
         x = self._model.encode(events.view(*shard.inputs.shape, -1), tensor(shard.mask), dropout)  # (E, dim)
-        positive = (x * own).sum(-1) - tensor(self._negatives.log_q[shard.wanted])  # (E,)
-        softmax = SampledSoftmax.apply(x, scanned, tensor(batch.offset), positive, *map(tensor, shard.barred))
+        positive = (x * own).sum(-1)  # (E,)
+        softmax = SampledSoftmax.apply(x, scanned, tensor(shard.offset), positive, *map(tensor, shard.barred))
         if targets is None:
             return softmax, torch.zeros((), device=table.device)
         return softmax, self._structure.loss(x, targets.nodes[wanted], targets.exists[wanted])

@@ -98,6 +98,34 @@ def batches(windows, n_events, rng=None):
     return groups
 
 
+def sharded_batches(windows, kinds, n_events, n_shards, rng):
+    """Group windows of one kind and of like length into shards, and these at random into batches.
+
+    Parameters
+    ----------
+    windows : Windows
+    kinds : ndarray of shape (n_windows,)
+    n_events : float
+        A shard, about.
+    n_shards : int
+        A batch; the last one may have fewer.
+    rng : numpy.random.Generator
+
+    Returns
+    -------
+    list of lists of ndarrays
+        Places of windows.
+    """
+    shards = []
+    for kind in np.unique(kinds):
+        mine = np.flatnonzero(kinds == kind)
+        part = Windows(windows.first[mine], windows.length[mine])
+        n_parts = max(1, round(part.length.sum() / n_events))
+        shards += [mine[places] for places in batches(part, part.length.sum() / n_parts, rng)]
+    order = rng.permutation(len(shards))
+    return [[shards[i] for i in chosen] for chosen in np.split(order, range(n_shards, len(order), n_shards))]
+
+
 def places_of(windows, chosen):
     """Return the places of the chosen windows' events as (n, T), and the mask of those that are real."""
     first, length = windows.first[chosen], windows.length[chosen]
