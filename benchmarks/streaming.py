@@ -4,8 +4,9 @@ All start from the events before the replay. Every day, each model recommends to
 what they did before and in the first half of their day; the second half is the truth, without what
 they had met before. At night the day's events join. One more model is updated every night, but fitted
 anew every twentieth. Refits cost most of the time: with `--every 2` only every second one is made, and
-models are compared in the steps that follow them. Standard errors are those of the users drawn; that of
-a share is of the paired values. Needs the `bench` extra and the data in DRLEARN_DATA.
+models are compared in the steps that follow them. A user's value is the mean over the seeds. Standard
+errors are those of the users drawn; that of a share is of the paired values. Needs the `bench` extra and
+the data in DRLEARN_DATA.
 
     python benchmarks/streaming.py --data ml-100k ml-latest-small --every 2 --json output/streaming.json
 """
@@ -129,10 +130,8 @@ def judged(models, log, step, values):
         values[model] += [f1_at_k([truth], row[None], K) for truth, row in zip(truths, lists, strict=True)]
 
 
-def replay(name, n_steps, settings, every):
-    """Go through the last steps of a log; return F, seconds and cold items' hits by model."""
-    log = Log(name)
-    steps = np.unique(log.steps)[-(n_steps or log.n_steps) :]
+def replay(log, steps, settings, every):
+    """Go through steps of a log; return F, seconds and cold items' hits by model."""
     start = log.interactions(log.steps < steps[0])
     frozen, seconds_fit = fitted(settings, start)
     updated, mixed, refit = copy.deepcopy(frozen), copy.deepcopy(frozen), frozen
@@ -160,11 +159,22 @@ def replay(name, n_steps, settings, every):
         else:
             spent = timed(mixed.partial_fit, today)[1]
         seconds[MIXED].append(spent)
-        print(f"{name} {i + 1}/{len(steps)}", means(values, 100), means(seconds), flush=True)
+        print(f"{i + 1}/{len(steps)}", means(values, 100), means(seconds), flush=True)
+    seconds["fit"].append(seconds_fit)
+    return values, seconds, cold
+
+
+def over_seeds(name, n_steps, settings, seeds, every):
+    """A row of the report: the replay of each seed, and the mean of each user over them."""
+    log = Log(name)
+    steps = np.unique(log.steps)[-(n_steps or log.n_steps) :]
+    replays = [replay(log, steps, {"random_state": seed} | settings, every) for seed in seeds]
+    values, seconds, cold = (mean_of(part) for part in zip(*replays, strict=True))
     return {
-        "data": name, "steps": len(steps), "users": len(values["streaming"]), "events_before": start.n_events,
-        "events_replayed": int((log.steps >= steps[0]).sum()), "seconds_fit": seconds_fit,
-        "F@10": means(values, 100),
+        "data": name, "steps": len(steps), "users": len(values["streaming"]), "seeds": seeds,
+        "events_before": int((log.steps < steps[0]).sum()),
+        "events_replayed": int((log.steps >= steps[0]).sum()),
+        "F@10": means(values, 100), "F@10_of_seeds": [means(part, 100) for part, *_ in replays],
         "standard_error": {model: 100 * float(np.std(v) / len(v) ** 0.5) for model, v in values.items()},
         "share_of_refit": {
             model: share(v, values["refit"]) for model, v in values.items() if every and model != "refit"
@@ -172,6 +182,11 @@ def replay(name, n_steps, settings, every):
         "seconds_a_step": means(seconds),
         "cold_impressions": len(cold["streaming"]), "cold_retrieved": means(cold, 100),
     }  # fmt: skip
+
+
+def mean_of(replays):
+    """The mean of the seeds' values, model by model."""
+    return {model: np.mean([values[model] for values in replays], axis=0) for model in replays[0]}
 
 
 def means(values, scale=1):
@@ -183,19 +198,19 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--data", nargs="+", choices=DATA, default=list(DATA))
     parser.add_argument("--steps", type=int, help="the last of them; by default as DATA says")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--every", type=int, default=1, help="refit every so many steps; 0 leaves them out")
     parser.add_argument(
         "--set", nargs="*", default=[], metavar="NAME=VALUE", help="parameters of the estimator"
     )
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
-    settings = {"random_state": args.seed}
+    settings = {}
     for pair in args.set:
         key, value = pair.split("=")
         settings[key] = json.loads(value)
     warnings.simplefilter("ignore", UserWarning)
-    rows = [replay(name, args.steps, settings, args.every) for name in args.data]
+    rows = [over_seeds(name, args.steps, settings, args.seeds, args.every) for name in args.data]
     report = {"machine": machine(), "date": date.today().isoformat(), "rows": rows}
     if args.json:
         args.json.write_text(json.dumps(report, indent=1))
