@@ -90,8 +90,7 @@ def test_a_fit_goes_on_where_it_was_cut_short(est, n, n_epochs, X, tmp_path, mon
 def topics_drawn_from(monkeypatch):
     """Let topics be small; return what will hold those that are drawn from."""
     topics, draw = set(), negatives.Negatives.draw
-    for name in ("_ITEMS_A_TOPIC", "_SAMPLE_A_TOPIC"):
-        monkeypatch.setattr(negatives, name, 8)
+    monkeypatch.setattr(negatives, "_ITEMS_A_TOPIC", 8)
     monkeypatch.setattr(
         negatives.Negatives, "draw", lambda self, rng, topic: topics.add(int(topic)) or draw(self, rng, topic)
     )

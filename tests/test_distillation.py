@@ -82,7 +82,7 @@ def test_a_structure_that_learns_from_the_softmax_finds_more_of_what_it_ranks_fi
     found = {}
     for share in (0.0, 0.5):
         est = DeepRetrievalRecommender(distillation=share, n_epochs=5, n_paths=1, random_state=0).fit(X[200:])
-        wanted, mine = est.brute_force().recommend(X[:200]), est.recommend(X[:200], beam_size=8)
+        wanted, mine = est.brute_force().recommend(X[:200]), est.recommend(X[:200], beam_size=6)
         found[share] = np.mean([np.isin(*rows).mean() for rows in zip(wanted, mine, strict=True)])
-        assert est.count_candidates(X[:200], beam_size=8).mean() < 40
-    assert found[0.5] > found[0.0] + 0.03  # 0.96 and 0.91
+        assert est.count_candidates(X[:200], beam_size=6).mean() < 40
+    assert found[0.5] > found[0.0] + 0.05  # 0.92 and 0.82

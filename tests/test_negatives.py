@@ -30,7 +30,7 @@ def test_topics_without_items_are_passed_over():
 
 
 def test_a_small_catalogue_is_used_whole():
-    items, offset = Negatives(np.array([3, 0, 1]), 30, np.array([1, 0, 0])).draw(np.random.default_rng(0))
+    items, offset = Negatives(np.array([3, 0, 1]), 30, np.array([1, 0, 0])).draw(np.random.default_rng(0), 0)
     assert items.tolist() == [0, 2] and offset.tolist() == [0, 0]
 
 

@@ -49,32 +49,38 @@ def random_paths(n_items, n_paths, space, rng):
         paths[rows, order[rows, places + 1]] = rng.integers(space.size, size=len(rows))
 
 
-def _centres(vectors, width, rng):
-    """K centres of k-means; infinitely far away those that too few distinct vectors leave over."""
+def kmeans_of(vectors, n_clusters, rng):
+    """Return a fitted k-means, of fewer clusters where fewer vectors are distinct."""
     grain = 1e-5 * (np.abs(vectors).max() or 1.0)  # what differs by less differs by rounding
     distinct = len(np.unique(np.round(vectors / grain).astype(np.int32), axis=0))
-    n_centres, seed = min(width, distinct), int(rng.integers(2**31))
+    n_clusters, seed = min(n_clusters, distinct), int(rng.integers(2**31))
     with threadpool_limits(1, "openmp"):  # a limit of the thread that sets it, unlike that of BLAS
-        kmeans = KMeans(n_centres, n_init=1, max_iter=25, random_state=seed).fit(vectors)
+        return KMeans(n_clusters, n_init=1, max_iter=25, random_state=seed).fit(vectors)
+
+
+def _centres(vectors, width, rng):
+    """K centres of k-means; infinitely far away those that too few distinct vectors leave over."""
+    kmeans = kmeans_of(vectors, width, rng)
     centres = np.full((width, vectors.shape[1]), np.inf, np.float32)
     centres[: len(kmeans.cluster_centers_)] = kmeans.cluster_centers_
     return centres
 
 
-def _sample(rows, width, rng):
-    most = _SAMPLE_A_CENTRE * width
+def sample_of(rows, n_clusters, rng):
+    """Return as many of the rows as a k-means of so many clusters needs."""
+    most = _SAMPLE_A_CENTRE * n_clusters
     return rows if len(rows) <= most else np.sort(rng.choice(rows, most, replace=False))
 
 
 def _tables(vectors, space, rng, n_threads):
     """Centres by layer, (P, K, dim): P parents, K in the second layer, one for all in the others."""
     width, every = space.width, np.arange(len(vectors))
-    tables = [_centres(vectors[_sample(every, width, rng)], width, rng)[None]]
+    tables = [_centres(vectors[sample_of(every, width, rng)], width, rng)[None]]
     for layer in range(1, space.depth):
         if layer == 1:
             tables.append(_second_table(vectors, tables[0], rng, n_threads))
         else:
-            rest = vectors[_sample(every, width, rng)]
+            rest = vectors[sample_of(every, width, rng)]
             for node, parent, table in _passed(_nearest(rest, tables, 1, width, n_threads)[:, 0], tables):
                 rest = rest - table[parent, node]
             tables.append(_centres(rest, width, rng)[None])
@@ -87,7 +93,7 @@ def _second_table(vectors, first, rng, n_threads):
     nodes, rngs = _nearest(vectors, [first], 1, width, n_threads)[:, 0], rng.spawn(width)
 
     def below(node, stop):
-        members = _sample(np.flatnonzero(nodes == node), width, rngs[node])
+        members = sample_of(np.flatnonzero(nodes == node), width, rngs[node])
         if len(members) == 0:
             return np.full(first.shape[1:], np.inf, np.float32)
         return _centres(vectors[members] - first[0, node], width, rngs[node])

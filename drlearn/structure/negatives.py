@@ -7,12 +7,12 @@ several thousand from everywhere would, at no cost.
 from __future__ import annotations
 
 import numpy as np
-from sklearn.cluster import KMeans
 from threadpoolctl import threadpool_limits
 
 from drlearn._rows import offsets
+from drlearn.structure.initialization import kmeans_of, sample_of
 
-_ITEMS_A_TOPIC, _SAMPLE_A_TOPIC, _MOST_TOPICS = 2048, 256, 16
+_ITEMS_A_TOPIC, _MOST_TOPICS = 2048, 16
 
 
 def topics_of(item_vectors, counts, rng):
@@ -21,10 +21,8 @@ def topics_of(item_vectors, counts, rng):
     n_topics = int(np.clip(len(known) // _ITEMS_A_TOPIC, 1, _MOST_TOPICS))
     if n_topics == 1:
         return np.zeros(len(counts), np.int64)
-    sample = np.sort(rng.choice(known, _SAMPLE_A_TOPIC * n_topics, replace=False))
-    seed = int(rng.integers(2**31))
     with threadpool_limits(1):  # k-means adds up centres in the order in which threads finish
-        kmeans = KMeans(n_topics, n_init=1, max_iter=25, random_state=seed).fit(item_vectors[sample])
+        kmeans = kmeans_of(item_vectors[sample_of(known, n_topics, rng)], n_topics, rng)
         return kmeans.predict(item_vectors).astype(np.int64)
 
 
@@ -37,20 +35,19 @@ class Negatives:
         Events of each item; those without are not drawn.
     n_negatives : int
         Draws; where there are no more items than that, all of them are taken.
-    topics : ndarray of shape (n_items,), default=None
-        Topic of each item; one of all by default.
+    topics : ndarray of shape (n_items,)
+        Topic of each item.
     """
 
-    def __init__(self, counts, n_negatives, topics=None):
+    def __init__(self, counts, n_negatives, topics):
         known = np.flatnonzero(counts)
-        topics = np.zeros(len(counts), np.int64) if topics is None else topics
         self._items = known[np.argsort(topics[known], kind="stable")]  # topic by topic
         self._topics, self._n, self._all = topics, n_negatives, len(known) <= n_negatives
         self._weights = np.asarray(counts, np.float64) ** 0.75
         self._cumulative = np.cumsum(self._weights[self._items])
         self._bounds = np.append(0, self._cumulative)[offsets(np.bincount(topics[known]))]
 
-    def draw(self, rng, topic=0):
+    def draw(self, rng, topic):
         """Return distinct items, ascending, and what to add to their logits.
 
         That is the log of how often an item was drawn over how often it was to be expected: the sum of
