@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from drlearn.structure.negatives import Negatives, barred_negatives, topics_of
+from drlearn.structure.negatives import Negatives, barred_negatives, met_before, topics_of
 
 
 @pytest.mark.parametrize("topic", [0, 1, 2])
@@ -50,10 +50,10 @@ def test_barred_are_the_target_and_what_came_before_it():
     columns = np.array([[0, 1, -1], [2, -1, -1]])  # of the inputs among the negatives
     mask = np.array([[True, True, True], [True, False, False]])
     wanted = np.array([1, -1, 0, 3])
-    event, column = barred_negatives(columns, mask, wanted, with_history=True)
+    event, column = barred_negatives(wanted, met_before(columns, mask))
     assert sorted(zip(event.tolist(), column.tolist(), strict=True)) == [
         (0, 0), (0, 1), (1, 0), (1, 1), (2, 0), (2, 0), (2, 1), (3, 2), (3, 3),
     ]  # fmt: skip
     assert (np.diff(event) >= 0).all()
-    event, column = barred_negatives(columns, mask, wanted, with_history=False)
+    event, column = barred_negatives(wanted, (wanted[:0], wanted[:0]))
     assert (event.tolist(), column.tolist()) == ([0, 2, 3], [1, 0, 3])

@@ -67,8 +67,8 @@ class Negatives:
         return items, np.log(times / (self._weights[items] * rate)).astype(np.float32)
 
 
-def barred_negatives(columns, mask, wanted_columns, with_history):
-    """Return (event, column) of the negatives that are the event's target or, asked for, in its history.
+def met_before(columns, mask):
+    """Return (event, column) of the negatives in the events' histories.
 
     Parameters
     ----------
@@ -76,18 +76,24 @@ def barred_negatives(columns, mask, wanted_columns, with_history):
         Column of each input among the negatives, -1 where it is none.
     mask : ndarray of shape (B, T), bool
         Places that are followed by a target; E in all.
+    """
+    earlier = np.tri(mask.shape[1], dtype=bool)
+    row, now, then = np.nonzero(mask[:, :, None] & (columns >= 0)[:, None, :] & earlier)
+    number = np.cumsum(mask).reshape(mask.shape) - 1
+    return number[row, now], columns[row, then]
+
+
+def barred_negatives(wanted_columns, before):
+    """Return (event, column), by event, of the negatives that do not count against an event.
+
+    Parameters
+    ----------
     wanted_columns : ndarray of shape (E,)
-        Column of each target, -1 where it is none.
-    with_history : bool
+        Column of each target, -1 where it is none: it does not count against itself.
+    before : tuple of two ndarrays
+        Events and columns of others, as `met_before` returns them.
     """
     own = np.flatnonzero(wanted_columns >= 0)
-    event, column = own, wanted_columns[own]
-    if with_history:
-        earlier = np.tri(mask.shape[1], dtype=bool)
-        row, now, then = np.nonzero(mask[:, :, None] & (columns >= 0)[:, None, :] & earlier)
-        number = np.cumsum(mask).reshape(mask.shape) - 1
-        event = np.concatenate([event, number[row, now]])
-        column = np.concatenate([column, columns[row, then]])
-        order = np.argsort(event, kind="stable")
-        event, column = event[order], column[order]
-    return event, column
+    event, column = np.concatenate([own, before[0]]), np.concatenate([wanted_columns[own], before[1]])
+    order = np.argsort(event, kind="stable")
+    return event[order], column[order]

@@ -15,7 +15,7 @@ import torch
 from torch.nn import functional as F
 
 from drlearn._runtime import stream
-from drlearn.structure.negatives import Negatives, barred_negatives, topics_of
+from drlearn.structure.negatives import Negatives, barred_negatives, met_before, topics_of
 from drlearn.structure.paths import NO_PATH
 from drlearn.structure.row_adam import RowAdam
 from drlearn.structure.sampled_softmax import SampledSoftmax
@@ -144,9 +144,9 @@ class JointTrainer:
         self._n_steps, self.step = n_epochs * max(1, -(-self.n_pairs // batch_size)), 0
         self._rate = learning_rate
         self._item_rates = np.ones(len(counts), np.float32) if item_rates is None else item_rates
-        trained_before = bool(model.item_squares.any())
+        self._trained_before, self._topics = bool(model.item_squares.any()), None
         self._table_optimizer = RowAdam(
-            model.item_table, learning_rate, model.item_squares if trained_before else None
+            model.item_table, learning_rate, model.item_squares if self._trained_before else None
         )
         # As a group: a caller's encoder may have nothing to learn.
         self._encoder = [p for p in model.encoder.parameters() if p.requires_grad]
@@ -168,12 +168,13 @@ class JointTrainer:
         """Run one epoch; return the mean losses of softmax and structure (None without paths)."""
         rng = stream(self._seed, 0, number)
         self._model.train()
-        topics = self._topics(rng)
-        negatives = Negatives(self._counts, self._n_negatives, topics)
+        if self._topics is None or not self._trained_before:  # else items hardly move any more
+            self._topics = self._found_topics(rng)
+        negatives = Negatives(self._counts, self._n_negatives, self._topics)
         windows = training_windows(self._indptr, self._history_length, rng)
         place = places_ahead(self._indptr, self._horizon if number >= self._first_later else 1, rng)
         wanted, totals = (self._items[place], self._targets[place]), np.zeros(3)
-        topic = topics[self._items[windows.first + windows.length - 1]]  # of its last input
+        topic = self._topics[self._items[windows.first + windows.length - 1]]  # of its last input
         n_parts = n_shards(self._batch_size, self._model.item_table.device)
         groups = sharded_batches(windows, topic, self._batch_size / n_parts, n_parts, rng)
 
@@ -195,7 +196,7 @@ class JointTrainer:
             )
         return float(means[0]), float(means[1]) if targets is not None else None
 
-    def _topics(self, rng):
+    def _found_topics(self, rng):
         """Topic of each item: one of all where nothing is known yet, or a batch is not cut in shards."""
         if self._model.item_table.device.type != "cpu" or not self._model.item_squares.any():
             return np.zeros(len(self._counts), np.int64)
@@ -209,12 +210,14 @@ class JointTrainer:
         after = pad(wanted[0], following, part)[0][mask]
         drawn, offset = negatives.draw(rng, topic)
         self._column[drawn] = np.arange(len(drawn))
-        columns = np.where(real, self._column[items], -1)
-        barred = barred_negatives(columns, mask, self._column[after], not self._repeats)
+        columns, before = np.where(real, self._column[items], -1), (np.zeros(0, np.int64),) * 2
+        if not self._repeats:
+            before = met_before(columns, mask)
+        barred = barred_negatives(self._column[after], before)
         if self._memory is not None:
             events = places_of(following, part)[0][mask]
             after = self._memory.draw(events, after, drawn, offset, barred, rng)
-            barred = barred_negatives(columns, mask, self._column[after], not self._repeats)
+            barred = barred_negatives(self._column[after], before)
         self._column[drawn] = -1
         inputs = np.where(real, items, items[0, 0])
         return Shard(inputs, mask, after, drawn, offset, barred, rng.spawn(1)[0])
