@@ -16,10 +16,13 @@ _CACHE = os.environ.get("DRLEARN_NUMBA_CACHE", "1").lower() not in ("0", "false"
 
 # Kernels run serially and without the GIL on our own threads: numba's parallel layers abort the
 # process when two Python threads enter them at once.
-jit = numba.njit(nogil=True, cache=_CACHE)
+# Divisions do not ask whether they are by zero, which would keep loops from being vectorised.
+jit = numba.njit(nogil=True, cache=_CACHE, error_model="numpy")
 
 # Sums may be reordered (vectorised) and fused, but infinities stay infinities.
-fast_jit = numba.njit(nogil=True, cache=_CACHE, fastmath={"reassoc", "contract", "nsz", "arcp"})
+fast_jit = numba.njit(
+    nogil=True, cache=_CACHE, error_model="numpy", fastmath={"reassoc", "contract", "nsz", "arcp"}
+)
 
 
 def effective_n_threads(n_jobs):

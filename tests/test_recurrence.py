@@ -1,8 +1,7 @@
-import numpy as np
 import pytest
 import torch
 
-from drlearn.structure.recurrence import GRU, gru_forward, rows_at_once
+from drlearn.structure.recurrence import GRU, rows_at_once
 
 
 @pytest.mark.parametrize(("n_rows", "n_steps", "dim"), [(1, 1, 3), (5, 7, 8), (70, 3, 64), (2, 4, 600)])
@@ -20,24 +19,6 @@ def test_states_and_gradients_equal_torchs(n_rows, n_steps, dim):
         torch.autograd.grad(ours, inputs, grad), torch.autograd.grad(theirs, inputs, grad), strict=True
     ):
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-4)
-
-
-def test_rows_that_end_early_leave_the_others_alone():
-    rng = np.random.default_rng(0)
-    n_steps, n_rows, dim = 4, 3, 5
-    inputs = rng.normal(size=(3, n_steps, n_rows, dim)).astype(np.float32)
-    weight, bias = rng.normal(size=(3, dim, dim)).astype(np.float32), np.ones(dim, np.float32)
-
-    def states(active):
-        hidden = np.zeros((n_steps + 1, n_rows, dim), np.float32)
-        gates, candidate = np.empty_like(inputs), np.empty((n_steps, n_rows, dim), np.float32)
-        gru_forward(inputs, np.array(active), weight, bias, hidden, gates, candidate)
-        return hidden[1:]
-
-    whole, ragged = states([3, 3, 3, 3]), states([3, 2, 1, 1])
-    for t, n in enumerate([3, 2, 1, 1]):
-        # BLAS may round a product as its number of rows has it.
-        np.testing.assert_allclose(ragged[t, :n], whole[t, :n], rtol=1e-6, atol=1e-7)
 
 
 def test_other_types_are_torchs_business():

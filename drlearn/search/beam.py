@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from drlearn._exponential import exponentials
+from drlearn._exponential import exponential
 from drlearn._runtime import even_bounds, fast_jit, jit, run_blocks
 from drlearn.search.products import add_product, add_two_products
 from drlearn.search.selection import keep_best, sort_best_first
@@ -88,8 +88,6 @@ class BeamScratch(NamedTuple):
     logits: np.ndarray  # (U P, K)
     log_total: np.ndarray  # (U P,), log of the sum of a row's exponentials
     mass: np.ndarray  # (U P, K), exponentials of the logits
-    power: np.ndarray  # (U P, K)
-    power_bits: np.ndarray  # (U P, K) int32, the same memory
     hidden: np.ndarray  # (H,)
 
 
@@ -105,14 +103,13 @@ def beam_scratch(structure, beam_size, inner_beam, n_users):
     f32, i32, i64, room = np.float32, np.int32, np.int64, 2 * beam_size + width
     n = max(min(n_users, _USERS, _CHILDREN // room), 1)
     pairs = n * _PREFIXES
-    power = np.empty((pairs, width), f32)
     return BeamScratch(
         np.empty((2, n, beam_size, depth), i32), np.empty((2, n, beam_size), i64),
         np.empty((2, n, beam_size), f32), np.empty((n, room), f32), np.empty((n, room), i32),
         np.empty(beam_size, i32), np.empty(n, i64), np.empty(n, i64), np.empty(n, i64), np.empty(n, i64),
         np.empty(n, f32), np.empty((n, _PREFIXES), i64), np.empty(pairs, i64), np.empty(pairs, i64),
         np.empty(width, i64), np.empty((pairs, width), f32), np.empty(pairs, f32),
-        np.empty((pairs, width), f32), power, power.view(i32), np.empty(hidden, f32),
+        np.empty((pairs, width), f32), np.empty(hidden, f32),
     )  # fmt: skip
 
 
@@ -180,7 +177,6 @@ def _child_logits(structure, layer, X, users, parent, first, last, now, scratch)
     range of floats is summed again below its largest logit.
     """
     logits, pair_users, width = scratch.logits, scratch.pair_users, scratch.logits.shape[1]
-    mass, power, power_bits = scratch.mass, scratch.power, scratch.power_bits
     for place in range(first, last):
         logits[place] = structure.node_bias[parent]
         if scratch.hidden.shape[0] > 0:
@@ -193,19 +189,17 @@ def _child_logits(structure, layer, X, users, parent, first, last, now, scratch)
         add_two_products(one, other, weight, logits[place], logits[place + 1])
     if (last - first) % 2 == 1:
         add_product(X[pair_users[last - 1]], weight, logits[last - 1])
-    exponentials(
-        logits[first:last].reshape(-1), _ZERO, 1.0, (last - first) * width, mass.reshape(-1),
-        power.reshape(-1), power_bits.reshape(-1),
-    )  # fmt: skip
+    rows, mass = logits[first:last].reshape(-1), scratch.mass.reshape(-1)
+    for i in range(rows.shape[0]):
+        mass[i] = exponential(rows[i])
     for place in range(first, last):
-        own, total, top = mass[place - first], _ZERO, _ZERO
+        row, own, total, top = logits[place], scratch.mass[place - first], _ZERO, _ZERO
         for k in range(width):
             total += own[k]
         if not _LEAST < total < _MOST:
-            top, total = logits[place].max(), _ZERO
-            exponentials(logits[place], top, 1.0, width, own, power[0], power_bits[0])
+            top, total = row.max(), _ZERO
             for k in range(width):
-                total += own[k]
+                total += exponential(row[k] - top)
         scratch.log_total[place] = top + np.log(total)
 
 

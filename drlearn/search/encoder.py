@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from drlearn._exponential import exponentials
+from drlearn._exponential import exponential
 from drlearn._runtime import even_bounds, fast_jit, run_blocks
 from drlearn.search.prefetch import prefetch_row
 from drlearn.search.products import add_product, add_two_products
@@ -58,19 +58,15 @@ class EncoderScratch(NamedTuple):
 
     inputs: np.ndarray  # (T + 1, 3 dim), a_r, a_z and a_n of the events, and a row of no use
     sums: np.ndarray  # (3 dim,), what goes into the gates
-    exp: np.ndarray  # (2 dim,)
-    power: np.ndarray  # (2 dim,)
-    power_bits: np.ndarray  # (2 dim,) int32, the same memory
     parts: np.ndarray  # (3 dim,)
 
 
 @fast_jit
 def _scratch(dim, n_events):
-    f32, power = np.float32, np.empty(2 * dim, np.float32)
+    f32 = np.float32
     return EncoderScratch(
-        np.empty((n_events + 1, 3 * dim), f32), np.empty(3 * dim, f32), np.empty(2 * dim, f32), power,
-        power.view(np.int32), np.empty(3 * dim, f32),
-    )  # fmt: skip
+        np.empty((n_events + 1, 3 * dim), f32), np.empty(3 * dim, f32), np.empty(3 * dim, f32)
+    )
 
 
 @fast_jit
@@ -87,9 +83,9 @@ def _read_events(items, encoder, inputs):
 @fast_jit
 def _run_unit(n_events, encoder, scratch, state):
     """Take the state of the recurrent unit through the events that `_read_events` has read."""
-    dim, sums, exp, power, bits = state.shape[0], scratch.sums, scratch.exp, scratch.power, scratch.power_bits
+    dim, sums = state.shape[0], scratch.sums
     # Slices: their plain indices vectorise, sums of offsets and indices do not.
-    inner, er, ez = sums[2 * dim :], exp[:dim], exp[dim:]
+    r, z, inner = sums[:dim], sums[dim : 2 * dim], sums[2 * dim :]
     for t in range(n_events):
         a, an = scratch.inputs[t], scratch.inputs[t, 2 * dim :]
         for i in range(2 * dim):
@@ -97,13 +93,11 @@ def _run_unit(n_events, encoder, scratch, state):
         for i in range(dim):
             inner[i] = encoder.hidden_bias[i]
         add_product(state, encoder.hidden_weight, sums)
-        exponentials(sums, _ZERO, -1.0, 2 * dim, exp, power, bits)
+        for i in range(2 * dim):
+            sums[i] = _ONE / (_ONE + exponential(-sums[i]))
         for i in range(dim):
-            inner[i] = an[i] + inner[i] / (_ONE + er[i])
-        exponentials(inner, _ZERO, -2.0, dim, er, power, bits)
-        for i in range(dim):
-            now = _TWO / (_ONE + er[i]) - _ONE
-            state[i] = now + (state[i] - now) / (_ONE + ez[i])
+            now = _TWO / (_ONE + exponential(-_TWO * (an[i] + inner[i] * r[i]))) - _ONE
+            state[i] = now + (state[i] - now) * z[i]
 
 
 @fast_jit

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from drlearn._exponential import exponentials
+from drlearn._exponential import exponential
 from drlearn._runtime import fast_jit
 from drlearn.search.products import add_gradients, add_product, add_two_gradients, add_two_products
 
@@ -78,19 +78,20 @@ def _logits(x, nodes, layer, hidden, output_weight, node_weight, node_bias, logi
 
 
 @fast_jit
-def _probabilities(logits, mass, power, power_bits, log_totals):
+def _probabilities(logits, mass, log_totals):
     """Softmax of the rows of `logits`, and the logs of their sums."""
     n_rows, width = logits.shape
-    flat_power, flat_bits = power.reshape(-1), power_bits.reshape(-1)
-    exponentials(logits.reshape(-1), _ZERO, 1.0, n_rows * width, mass.reshape(-1), flat_power, flat_bits)
+    flat_logits, flat_mass = logits.reshape(-1), mass.reshape(-1)
+    for i in range(flat_logits.shape[0]):
+        flat_mass[i] = exponential(flat_logits[i])
     for row in range(n_rows):
         total, top = _ZERO, _ZERO
         for k in range(width):
             total += mass[row, k]
         if not _LEAST < total < _MOST:
             top, total = logits[row].max(), _ZERO
-            exponentials(logits[row], top, 1.0, width, mass[row], power[row], power_bits[row])
             for k in range(width):
+                mass[row, k] = exponential(logits[row, k] - top)
                 total += mass[row, k]
         scale = _ONE / total
         for k in range(width):
@@ -212,8 +213,7 @@ def likelihood_gradients(x, nodes, exists, parameters, grad_x, gradients):
     users = np.empty((_CHUNK, depth * n_hidden), np.float32)
     grad_users = np.empty_like(users)
     hidden, mass = np.empty((depth, rows, n_hidden), np.float32), np.empty((depth, rows, width), np.float32)
-    logits, power = np.empty((rows, width), np.float32), np.empty((rows, width), np.float32)
-    power_bits, log_totals = power.view(np.int32), np.empty(rows, np.float32)
+    logits, log_totals = np.empty((rows, width), np.float32), np.empty(rows, np.float32)
     log_probs, shares = np.empty((_CHUNK, n_paths), np.float32), np.empty((_CHUNK, n_paths), np.float32)
     part, user_part = np.empty((n_hidden, width), np.float32), np.empty(user_weight.shape, np.float32)
     rows_gradient, loss = np.empty((rows, n_hidden), np.float32), 0.0
@@ -230,7 +230,7 @@ def likelihood_gradients(x, nodes, exists, parameters, grad_x, gradients):
             units, rows_logits = hidden[layer, :n_rows], logits[:n_rows]
             _hidden_units(users[:n], mine, layer, tables, units)
             _logits(now, mine, layer, units, output_weight[layer], node_weight, node_bias, rows_logits)
-            _probabilities(rows_logits, mass[layer, :n_rows], power, power_bits, log_totals)
+            _probabilities(rows_logits, mass[layer, :n_rows], log_totals)
             for event in range(n):
                 for path in range(n_paths):
                     row = event if layer == 0 else event * n_paths + path

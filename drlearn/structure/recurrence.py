@@ -6,12 +6,12 @@ import numpy as np
 import torch
 from torch import nn
 
-from drlearn._exponential import exponentials
+from drlearn._exponential import exponential
 from drlearn._runtime import fast_jit
 
 _PRODUCT = 2**18  # multiplications of one matrix product: few enough that BLAS stays on the calling thread
 _ROWS = 64  # at most so many in one product
-_ZERO, _ONE, _TWO = np.float32(0.0), np.float32(1.0), np.float32(2.0)
+_ONE, _TWO = np.float32(1.0), np.float32(2.0)
 
 
 @fast_jit
@@ -21,8 +21,8 @@ def rows_at_once(n_in, n_out):
 
 
 @fast_jit
-def gru_forward(inputs, active, weight, bias, hidden, gates, candidate):
-    """Run a gated recurrent unit over rows of which the longest come first.
+def gru_forward(inputs, weight, bias, hidden, gates, candidate):
+    """Run a gated recurrent unit over rows of as many steps.
 
     The arrays are time-major, so that a step's rows are one run of memory.
 
@@ -30,8 +30,6 @@ def gru_forward(inputs, active, weight, bias, hidden, gates, candidate):
     ----------
     inputs : ndarray of shape (3, T, B, dim), float32
         a_r, a_z (with the bias of U h inside) and a_n of every step and row.
-    active : ndarray of shape (T,), int64
-        Rows that have a step t: the first so many.
     weight : ndarray of shape (3, dim, dim), float32
         U of each gate, transposed.
     bias : ndarray of shape (dim,), float32
@@ -39,23 +37,20 @@ def gru_forward(inputs, active, weight, bias, hidden, gates, candidate):
     hidden : ndarray of shape (T + 1, B, dim), float32
         Filled with the states; ``hidden[0]`` is the first.
     gates : ndarray of shape (3, T, B, dim), float32
-        Filled with r, z and n; it may be `inputs`.
+        Filled with r, z and n.
     candidate : ndarray of shape (T, B, dim), float32
         Filled with U_n h + c_n.
     """
     _, n_steps, n_rows, dim = inputs.shape
     block, whole = rows_at_once(dim, dim), n_steps * n_rows * dim
     products = np.empty((3, block, dim), np.float32)
-    before, exp = np.empty(block * dim, np.float32), np.empty(block * dim, np.float32)
-    power, biases = np.empty(block * dim, np.float32), np.empty((block, dim), np.float32)
+    biases = np.empty((block, dim), np.float32)
     biases[:] = bias
-    biases, power_bits = biases.reshape(-1), power.view(np.int32)
+    biases = biases.reshape(-1)
     a, gate, state, inner = inputs.reshape(-1), gates.reshape(-1), hidden.reshape(-1), candidate.reshape(-1)
     for first in range(0, n_rows, block):
+        n = min(n_rows - first, block)
         for t in range(n_steps):
-            n = min(active[t] - first, block)
-            if n <= 0:
-                break
             for g in range(3):
                 np.dot(hidden[t, first : first + n], weight[g], products[g, :n])
             at, m = (t * n_rows + first) * dim, n * dim
@@ -65,35 +60,26 @@ def gru_forward(inputs, active, weight, bias, hidden, gates, candidate):
             ur, uz, un = products[0].reshape(-1), products[1].reshape(-1), products[2].reshape(-1)
             old, new, c = state[at:][:m], state[at + n_rows * dim :][:m], inner[at:][:m]
             for i in range(m):
-                before[i] = ar[i] + ur[i]
-            exponentials(before, _ZERO, -1.0, m, exp, power, power_bits)
+                r[i] = _ONE / (_ONE + exponential(-(ar[i] + ur[i])))
             for i in range(m):
-                r[i] = _ONE / (_ONE + exp[i])
-            for i in range(m):
-                before[i] = az[i] + uz[i]
-            exponentials(before, _ZERO, -1.0, m, exp, power, power_bits)
-            for i in range(m):
-                z[i] = _ONE / (_ONE + exp[i])
+                z[i] = _ONE / (_ONE + exponential(-(az[i] + uz[i])))
             for i in range(m):
                 c[i] = un[i] + biases[i]
             for i in range(m):
-                before[i] = an[i] + r[i] * c[i]
-            exponentials(before, _ZERO, -2.0, m, exp, power, power_bits)
-            for i in range(m):
-                now[i] = _TWO / (_ONE + exp[i]) - _ONE
+                now[i] = _TWO / (_ONE + exponential(-_TWO * (an[i] + r[i] * c[i]))) - _ONE
             for i in range(m):
                 new[i] = now[i] + z[i] * (old[i] - now[i])
 
 
 @fast_jit
-def gru_backward(grad, active, weight, hidden, gates, candidate, grad_inputs, grad_candidate):
+def gru_backward(grad, weight, hidden, gates, candidate, grad_inputs, grad_candidate):
     """Gradients of what `gru_forward` computed.
 
     Parameters
     ----------
     grad : ndarray of shape (T, B, dim), float32
         Gradient of ``hidden[1:]``.
-    active, hidden, gates, candidate : as in `gru_forward`
+    hidden, gates, candidate : as in `gru_forward`
     weight : ndarray of shape (3, dim, dim), float32
         U of each gate.
     grad_inputs : ndarray of shape (3, T, B, dim), float32, zeros
@@ -109,10 +95,8 @@ def gru_backward(grad, active, weight, hidden, gates, candidate, grad_inputs, gr
     out, out_inner, g = grad_inputs.reshape(-1), grad_candidate.reshape(-1), grad.reshape(-1)
     for first in range(0, n_rows, block):
         d[:] = 0
+        n = min(n_rows - first, block)
         for t in range(n_steps - 1, -1, -1):
-            n = min(active[t] - first, block)
-            if n <= 0:
-                continue
             at, m = (t * n_rows + first) * dim, n * dim
             r, z, now = gate[at:][:m], gate[whole + at :][:m], gate[2 * whole + at :][:m]
             dr, dz, dn = out[at:][:m], out[whole + at :][:m], out[2 * whole + at :][:m]
@@ -144,19 +128,19 @@ class _Recurrence(torch.autograd.Function):
         _, n_steps, n_rows, dim = inputs.shape
         hidden = inputs.new_zeros(n_steps + 1, n_rows, dim)
         gates, candidate = torch.empty_like(inputs), inputs.new_empty(n_steps, n_rows, dim)
-        active, transposed = np.full(n_steps, n_rows), weight.transpose(1, 2).contiguous()
+        transposed = weight.transpose(1, 2).contiguous()
         arrays = (array.numpy() for array in (transposed, bias, hidden, gates, candidate))
-        gru_forward(inputs.contiguous().numpy(), active, *arrays)
+        gru_forward(inputs.contiguous().numpy(), *arrays)
         ctx.save_for_backward(weight, hidden, gates, candidate)
         return hidden[1:]
 
     @staticmethod
     def backward(ctx, grad):
         weight, hidden, gates, candidate = ctx.saved_tensors
-        n_steps, n_rows, dim = grad.shape
         grad_inputs, grad_candidate = torch.empty_like(gates), torch.empty_like(candidate)
         arrays = (array.numpy() for array in (weight, hidden, gates, candidate, grad_inputs, grad_candidate))
-        gru_backward(grad.contiguous().numpy(), np.full(n_steps, n_rows), *arrays)
+        gru_backward(grad.contiguous().numpy(), *arrays)
+        dim = hidden.shape[-1]
         before = hidden[:-1].reshape(-1, dim)  # (T B, dim)
         flows = (grad_inputs[0], grad_inputs[1], grad_candidate)
         grad_weight = torch.stack([flow.reshape(-1, dim).T @ before for flow in flows])

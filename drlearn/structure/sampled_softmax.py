@@ -8,25 +8,24 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from drlearn._exponential import exponentials, largest
+from drlearn._exponential import exponential, largest
 from drlearn._runtime import fast_jit
 
 _CHUNK = 128
 
 
 @fast_jit
-def _shares(logits, bits, positive, shares, power, power_bits):
-    """Write the shares of a row of logits in their sum with the target's; return its share and the loss."""
-    n = logits.shape[0]
-    top = max(largest(bits, n), positive)
-    exponentials(logits, top, 1.0, n, shares, power, power_bits)
+def _to_shares(row, positive):
+    """Turn logits into their shares in the sum with the target's; return its share and the loss."""
+    top = max(largest(row), positive)
     own = np.exp(positive - top)
     total = own
-    for i in range(n):
-        total += shares[i]
+    for i in range(row.shape[0]):
+        row[i] = exponential(row[i] - top)
+        total += row[i]
     scale = np.float32(1.0) / total
-    for i in range(n):
-        shares[i] *= scale
+    for i in range(row.shape[0]):
+        row[i] *= scale
     return own * scale, np.log(total) + top - positive
 
 
@@ -51,23 +50,20 @@ def softmax_gradients(x, items, offset, positive, own_row, own_column, grad_x, g
     """
     n_items, loss, at = items.shape[0], 0.0, 0
     transposed = np.ascontiguousarray(items.T)
-    logits = np.empty((min(_CHUNK, x.shape[0]), n_items), np.float32)
-    shares, bits = np.empty_like(logits), logits.view(np.int32)
-    part, power = np.empty(items.shape, np.float32), np.empty(n_items, np.float32)
-    power_bits = power.view(np.int32)
+    shares, part = np.empty((min(_CHUNK, x.shape[0]), n_items), np.float32), np.empty(items.shape, np.float32)
     grad_items[:] = 0
     for start in range(0, x.shape[0], _CHUNK):
         n = min(_CHUNK, x.shape[0] - start)
         rows = x[start : start + n]
-        np.dot(rows, transposed, logits[:n])
+        np.dot(rows, transposed, shares[:n])
         for i in range(n):
-            row = logits[i]
+            row = shares[i]
             for j in range(n_items):
                 row[j] += offset[j]
             while at < own_row.shape[0] and own_row[at] == start + i:
                 row[own_column[at]] = -np.inf
                 at += 1
-            share, lost = _shares(row, bits[i], positive[start + i], shares[i], power, power_bits)
+            share, lost = _to_shares(row, positive[start + i])
             grad_positive[start + i] = share - np.float32(1.0)
             loss += lost
         np.dot(shares[:n], items, grad_x[start : start + n])
