@@ -31,6 +31,7 @@ from scaling import (
 
 from drlearn._runtime import effective_n_threads
 from drlearn.search.beam import StructureArrays, training_beams
+from drlearn.search.products import packed
 from drlearn.structure.assignment import assign_paths, automatic_alpha
 from drlearn.structure.initialization import random_paths
 from drlearn.structure.model import torch_session
@@ -73,7 +74,7 @@ def random_structure(rng, dim, width, depth, n_hidden):
         normal(depth, n_hidden, scale=0.1),
         normal(depth, depth, width, n_hidden, scale=1.0),
         normal(depth, n_hidden, width, scale=0.3),
-        normal(1 + (depth - 1) * width, dim, width, scale=0.25),
+        packed(normal(1 + (depth - 1) * width, dim, width, scale=0.25)),
         normal(1 + (depth - 1) * width, width, scale=1.0),
     )
 

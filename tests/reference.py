@@ -10,6 +10,7 @@ import math
 import numpy as np
 
 from drlearn.search.beam import StructureArrays
+from drlearn.search.products import packed
 
 NO_PATH = -1
 
@@ -25,9 +26,15 @@ def random_structure(rng, dim, width, depth, n_hidden, scale=1.0):
         draw(depth, n_hidden),
         draw(depth, depth, width, n_hidden),
         draw(depth, n_hidden, width),
-        draw(1 + (depth - 1) * width, dim, width),
+        packed(draw(1 + (depth - 1) * width, dim, width)),
         draw(1 + (depth - 1) * width, width),
     )
+
+
+def unpacked(weight, dim):
+    """The matrices of which `packed` made these."""
+    rows = np.stack([weight.view(np.uint32) << 16, weight.view(np.uint32) & 0xFFFF0000], axis=-2)
+    return rows.view(np.float32).reshape(*weight.shape[:-2], -1, weight.shape[-1])[..., :dim, :]
 
 
 # -- beam search ---------------------------------------------------------------------------------
@@ -48,7 +55,8 @@ def child_log_probs(x, structure, prefix):
     for i, node in enumerate(prefix):
         hidden = hidden + node_tables[i, node]
     parent = 1 + (layer - 1) * structure.width + prefix[-1] if prefix else 0
-    node_weight, node_bias = (np.asarray(array, np.float64)[parent] for array in structure[4:])
+    node_weight = unpacked(structure.node_weight[parent], len(x)).astype(np.float64)
+    node_bias = structure.node_bias[parent].astype(np.float64)
     return log_softmax(np.maximum(hidden, 0) @ output_weight + x @ node_weight + node_bias)
 
 

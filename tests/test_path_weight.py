@@ -14,6 +14,7 @@ from drlearn.recommenders import deep_retrieval
 from drlearn.recommenders._diagnostics import Probe
 from drlearn.recommenders._path_weight import PATH_WEIGHTS, choose_path_weight, fitted_path_weight
 from drlearn.search.beam import StructureArrays
+from drlearn.search.products import packed
 from drlearn.structure.model import SoftmaxModel
 from drlearn.structure.paths import build_path_index
 from drlearn.structure.training import JointTrainer
@@ -76,7 +77,7 @@ def probe_of(vectors_know, n_users=40, width=10, n_items=60):
     structure = StructureArrays(
         np.eye(width, dtype=np.float32)[None], np.zeros((1, width), np.float32),
         np.zeros((1, 1, width, width), np.float32), np.zeros((1, width, width), np.float32),
-        4 * ahead[None], np.zeros((1, width), np.float32),
+        packed(4 * ahead[None]), np.zeros((1, width), np.float32),
     )  # fmt: skip
     wanted = np.stack([np.flatnonzero(item_paths[:, 0] == c) for c in wish]).astype(np.int32)
     truth = np.arange(0, wanted.size + 1, wanted.shape[1]), wanted.ravel()

@@ -120,7 +120,7 @@ class DeepRetrievalRecommender(StructureStreaming):
         s[v, c] of the last M-step.
     path_space_ : PathSpace
     structure_ : StructureArrays
-        The network as plain arrays.
+        The network as plain arrays for beams, the nodes' vectors in bfloat16.
     structure_model_, softmax_model_ : torch.nn.Module
     encoder_ : EncoderArrays or None
         The encoder as plain arrays, item table included; None for a caller's own, which serves through torch.

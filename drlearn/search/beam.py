@@ -17,7 +17,7 @@ import numpy as np
 
 from drlearn._exponential import exponential
 from drlearn._runtime import even_bounds, fast_jit, jit, run_blocks
-from drlearn.search.products import add_product, add_two_products
+from drlearn.search.products import add_packed_product, add_product, add_two_packed_products
 from drlearn.search.selection import keep_best, sort_best_first
 
 _ZERO, _ONE, _LEAST, _MOST = np.float32(0.0), np.float32(1.0), np.float32(1e-25), np.float32(1e25)
@@ -41,7 +41,8 @@ class StructureArrays(NamedTuple):
     user_bias : ndarray of shape (D, H), float32
     node_tables : ndarray of shape (D, D, K, H), float32
     output_weight : ndarray of shape (D, H, K), float32
-    node_weight : ndarray of shape (1 + (D - 1) K, dim, K), float32
+    node_weight : ndarray of shape (1 + (D - 1) K, (dim + 1) // 2, K), int32
+        As `drlearn.search.products.packed` makes it: rounded, in half the memory that beams wait for.
     node_bias : ndarray of shape (1 + (D - 1) K, K), float32
     """
 
@@ -186,9 +187,9 @@ def _child_logits(structure, layer, X, users, parent, first, last, now, scratch)
     weight = structure.node_weight[parent]
     for place in range(first, last - 1, 2):
         one, other = X[pair_users[place]], X[pair_users[place + 1]]
-        add_two_products(one, other, weight, logits[place], logits[place + 1])
+        add_two_packed_products(one, other, weight, logits[place], logits[place + 1])
     if (last - first) % 2 == 1:
-        add_product(X[pair_users[last - 1]], weight, logits[last - 1])
+        add_packed_product(X[pair_users[last - 1]], weight, logits[last - 1])
     rows, mass = logits[first:last].reshape(-1), scratch.mass.reshape(-1)
     for i in range(rows.shape[0]):
         mass[i] = exponential(rows[i])

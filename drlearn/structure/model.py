@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from drlearn.search.beam import StructureArrays, training_beams
 from drlearn.search.encoder import EncoderArrays
+from drlearn.search.products import packed
 from drlearn.structure.path_likelihood import likelihood_gradients
 from drlearn.structure.recurrence import GRU
 
@@ -282,10 +283,10 @@ class StructureModel(nn.Module):
         dim = self.user_weight.shape[1]
         user_weight = self.user_weight.view(depth, n_hidden, dim).transpose(1, 2)  # (D, dim, H)
         parameters = (
-            user_weight, self.user_bias.view(depth, n_hidden), self.tables, self.output_weight,
-            self.node_weight, self.node_bias,
+            user_weight, self.user_bias.view(depth, n_hidden), self.tables, self.output_weight, self.node_bias
         )  # fmt: skip
-        return StructureArrays(*(np.array(p.cpu().numpy(), order="C") for p in parameters))
+        *hidden, node_bias = (np.array(p.cpu().numpy(), order="C") for p in parameters)
+        return StructureArrays(*hidden, packed(self.node_weight.cpu().numpy()), node_bias)
 
 
 def with_weights(make, weights):
