@@ -36,34 +36,29 @@ def _hidden_units(users, nodes, layer, tables, hidden):
 
 
 @fast_jit
-def _parent(nodes, layer, width):
-    """Row of the weights that a path's node before `layer` stands for."""
-    return 1 + (layer - 1) * width + nodes[layer - 1] if layer > 0 else 0
-
-
-@fast_jit
-def _end_of_run(nodes, path, layer, first):
-    """Where the events end that pass the same node before `layer` as the first."""
-    last = first + 1
-    while last < nodes.shape[0] and (
-        layer == 0 or nodes[last, path, layer - 1] == nodes[first, path, layer - 1]
-    ):
+def _run(nodes, path, layer, first, width):
+    """Where the events end that pass the same node before `layer` as the first, and that node's weights."""
+    last, node = first + 1, nodes[first, path, layer - 1]
+    while last < nodes.shape[0] and nodes[last, path, layer - 1] == node:
         last += 1
-    return last
+    return last, 1 + (layer - 1) * width + node
 
 
 @fast_jit
 def _logits(x, nodes, layer, hidden, output_weight, node_weight, node_bias, logits):
     """Logits of a layer: a row an event in the first layer, a row a path in the others."""
-    n_rows, width, n = 1 if layer == 0 else nodes.shape[1], logits.shape[1], x.shape[0]
+    n_rows, width, n = nodes.shape[1], logits.shape[1], x.shape[0]
     if hidden.shape[1] > 0:
         np.dot(hidden, output_weight, logits)
     else:
         logits[:] = _ZERO
+    if layer == 0:
+        logits += np.dot(x, node_weight[0]) + node_bias[0]
+        return
     for path in range(n_rows):
         first = 0
         while first < n:
-            last, parent = _end_of_run(nodes, path, layer, first), _parent(nodes[first, path], layer, width)
+            last, parent = _run(nodes, path, layer, first, width)
             weight, bias = node_weight[parent], node_bias[parent]
             for event in range(first, last):
                 row = logits[event * n_rows + path]
@@ -136,11 +131,16 @@ def _logit_gradients(mass, shares, nodes, layer):
 @fast_jit
 def _nodes_backward(x, mass, nodes, layer, node_weight, grad_weight, grad_bias, grad_x):
     """Add the gradients of node weights, node biases and user vectors."""
-    n_rows, width, n = 1 if layer == 0 else nodes.shape[1], mass.shape[1], x.shape[0]
+    n_rows, width, n = nodes.shape[1], mass.shape[1], x.shape[0]
+    if layer == 0:
+        grad_weight[0] += np.dot(x.T, mass)
+        grad_bias[0] += mass.sum(axis=0)
+        grad_x += np.dot(mass, node_weight[0].T)
+        return
     for path in range(n_rows):
         first = 0
         while first < n:
-            last, parent = _end_of_run(nodes, path, layer, first), _parent(nodes[first, path], layer, width)
+            last, parent = _run(nodes, path, layer, first, width)
             weight, gradient, bias = node_weight[parent], grad_weight[parent], grad_bias[parent]
             for event in range(first, last):
                 row = mass[event * n_rows + path]
