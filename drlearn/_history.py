@@ -8,6 +8,7 @@ import warnings
 
 from tqdm import tqdm
 
+_BETWEEN = ("drlearn", "sklearn", "joblib")
 _COMPILING = "[drlearn] compiling kernels that the cache does not hold yet: a minute or more"
 
 
@@ -93,8 +94,15 @@ def compiling_told(verbose):
 
 def warn_interrupted(where):
     """Say that a fit was stopped by the user and what remains."""
-    warnings.warn(
+    warn_caller(
         f"fit was interrupted {where}: the estimator is fitted as far as it came. With checkpoint_dir, the "
-        "same fit called again goes on.",
-        stacklevel=2,
+        "same fit called again goes on."
     )
+
+
+def warn_caller(message):
+    """Warn at the caller's own line, however many calls of ours and of scikit-learn's lie between."""
+    frame, level = sys._getframe(), 1
+    while frame.f_back and frame.f_globals.get("__name__", "").split(".")[0] in _BETWEEN:
+        frame, level = frame.f_back, level + 1
+    warnings.warn(message, stacklevel=level)

@@ -13,6 +13,8 @@ from drlearn.interactions import Interactions, Vocabulary, as_interactions
 def hits_of(truth, recommended, k) -> tuple[np.ndarray, np.ndarray]:
     """Return the hits, bool of shape (n_users, k), and each user's number of distinct true items."""
     top = top_of(recommended, k)
+    if isinstance(truth, (list, tuple)) and not any(map(np.size, truth)):
+        raise ValueError("truth has no events at all, so no user can be judged; pass rows with true items.")
     truth = as_interactions(truth)
     n_users, n_items = truth.shape
     if len(top) != n_users:

@@ -26,9 +26,12 @@ def as_ids(values: Any, name: str = "values") -> np.ndarray:
             return np.array(values, object)
     # np.asarray would turn the list [1, "a"] into two strings
     array = np.asarray(values) if hasattr(values, "__array__") else np.fromiter(values, dtype=object)
-    kind = array.dtype.kind
+    kind, types = array.dtype.kind, set()
     if kind == "O":
         types = set(map(type, array.ravel().tolist()))
+    if kind == "b" or (types and types <= {bool, np.bool_}):
+        raise TypeError(f"{name} holds booleans, no ids; of a mask over ids pass ids[mask]")
+    if kind == "O":
         whole = all(issubclass(t, (int, np.integer)) and t is not bool for t in types)
         try:
             return array.astype(np.int64) if whole else array

@@ -252,7 +252,7 @@ def coverage_at_k(recommended: Any, k: int, n_items: int) -> float:
     top = top_of(recommended, k)
     n_items = check_positive(n_items, "n_items")
     distinct = top.ravel() if top.dtype == object else np.unique(top)
-    n_found = len(set(distinct.tolist()) - {None, -1})
+    n_found = len({item for item in distinct.tolist() if item == item} - {None, -1})  # NaN pads floats
     if n_found > n_items:
         raise ValueError(
             f"recommended holds {n_found} distinct items, more than n_items={n_items}; pass the size of all."
@@ -287,7 +287,7 @@ def make_scorer(
         the scorer returns a dict, which scikit-learn takes as multi-metric scoring at the price of one
         `recommend` call; callables go by their ``__name__``.
     k : int, default=10
-        Length of the recommended lists.
+        Length of the recommended lists; all items of a recommender that has fewer.
     history : float, default=0.5
         Each row's first ``floor(history * n)`` events are shown to the recommender, the rest is the truth.
 
@@ -348,15 +348,16 @@ class _RecommenderScorer:
     def __call__(self, estimator, X, y=None):
         recommender, X = _through_pipeline(estimator, as_interactions(X))
         seen, truth = X.split(self.history) if y is None else (X, as_interactions(y))
-        recommended = recommender.recommend(seen, k=self.k)
+        k = min(self.k, getattr(recommender, "n_items_", self.k))
+        recommended = recommender.recommend(seen, k=k)
         if isinstance(self.metric, tuple):
-            return {_name_of(m): self._value(m, truth, recommended, X.n_items) for m in self.metric}
-        return self._value(self.metric, truth, recommended, X.n_items)
+            return {_name_of(m): self._value(m, truth, recommended, X.n_items, k) for m in self.metric}
+        return self._value(self.metric, truth, recommended, X.n_items, k)
 
-    def _value(self, metric, truth, recommended, n_items):
+    def _value(self, metric, truth, recommended, n_items, k):
         if metric == "coverage":
-            return coverage_at_k(recommended, self.k, n_items)
-        value = (METRICS[metric] if isinstance(metric, str) else metric)(truth, recommended, self.k)
+            return coverage_at_k(recommended, k, n_items)
+        value = (METRICS[metric] if isinstance(metric, str) else metric)(truth, recommended, k)
         if not isinstance(value, Real):
             raise ValueError(f"metric {_name_of(metric)!r} must return a number, got {value!r}.")
         return float(value)

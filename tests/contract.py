@@ -11,6 +11,7 @@ from sklearn.exceptions import NotFittedError
 
 from drlearn.datasets import make_interactions
 from drlearn.interactions import Interactions, Vocabulary
+from drlearn.metrics import make_scorer
 
 N_USERS, N_ITEMS = 120, 50
 COLD = [3, 17, 40]  # item codes without an event in fit
@@ -235,6 +236,13 @@ class RecommenderContract:
         kept = np.flatnonzero(X.lengths)
         rows = histories(truth[kept])
         assert est.score(history[kept], rows) == pytest.approx(est.score(X), abs=1e-12)
+
+    @pytest.mark.filterwarnings("ignore:X has .* unknown from fit")
+    def test_unknown_items_of_the_truth_are_missed(self, est, X):
+        new = [-7, 10**9] if X.item_ids.dtype == np.int64 else ["never", "seen"]
+        rows = [[*row, *new] for row in histories(X) if len(row) > 3]
+        shown, truth = zip(*((row[: len(row) // 2], row[len(row) // 2 :]) for row in rows), strict=True)
+        assert est.score(rows) == est.score(list(shown), list(truth)) == make_scorer("f1")(est, rows)
 
     # ------------------------------------------------------------------ state
 

@@ -1,3 +1,5 @@
+import signal
+
 import numpy as np
 import pytest
 import reference
@@ -137,3 +139,23 @@ def test_no_users_no_paths():
     structure = reference.random_structure(np.random.default_rng(0), 2, 3, 2, 2)
     codes, log_probs = search_paths(np.empty((0, 2), np.float32), structure, 5)
     assert codes.shape == log_probs.shape == (0, 5)
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="this system has no timer of that kind")
+def test_an_interrupt_in_the_midst_of_training_beams_stays_what_it_is():
+    rng = np.random.default_rng(8)
+    structure, X = reference.random_structure(rng, 8, 40, 2, 0), users(rng, 20_000, 8)
+    beam.training_beams(X[:2], structure, 16)
+
+    def stop(*args):
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGALRM, stop)
+    try:
+        with pytest.raises(KeyboardInterrupt):  # and no SystemError of a kernel that returns with it
+            signal.setitimer(signal.ITIMER_REAL, 0.005)
+            for _ in range(1000):
+                beam.training_beams(X, structure, 16)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)

@@ -267,6 +267,13 @@ def test_labels_by_position_and_by_id_agree_and_gaps_are_left_out(est, X):
     assert some.categories == ["three"] and some.overall == [1]
 
 
+def test_categories_are_written_as_they_are(est):
+    labels = {item: ("$10_$", "5^^ $")[i % 2] for i, item in enumerate(est.item_ids_)}
+    display = PathMapDisplay.from_estimator(est, labels)
+    display.figure_.canvas.draw()  # mathematics of that kind could not be drawn
+    assert {tick.get_text() for tick in display.ax_.get_yticklabels()} == set(labels.values())
+
+
 def test_only_the_most_frequent_categories_are_shown(est, X):
     labels = {item: "rare" if item == X.items[0] else f"c{item % 2}" for item in X.item_ids.tolist()}
     display = PathMapDisplay.from_estimator(est, labels, max_categories=2)

@@ -8,7 +8,7 @@ from quick import copies_of, for_each, recommenders
 from sklearn.exceptions import NotFittedError
 from sklearn.pipeline import make_pipeline
 
-from drlearn import Interactions
+from drlearn import Interactions, ItemKNNRecommender
 from drlearn.preprocessing import LastEvents
 
 SOFTMAX = {"n_epochs": 1, "embedding_dim": 8, "random_state": 0}
@@ -99,6 +99,49 @@ def test_so_they_are_behind_a_pipeline(X, fitted):
 
 
 def test_exclude_seen_is_warned_of_at_the_line_of_the_caller(X, fitted):
-    with pytest.warns(UserWarning, match="exclude_seen=False after a fit") as warned:
+    with pytest.warns(UserWarning, match="exclude_seen=False with repeats") as warned:
         fitted(RECOMMENDERS[-1]).recommend(X[:2], exclude_seen=False)
     assert [w.filename for w in warned] == [__file__]
+
+
+def test_an_interrupted_fit_is_warned_of_at_the_line_of_the_caller(X, monkeypatch):
+    def stop(*args):
+        raise KeyboardInterrupt
+
+    est = RECOMMENDERS[-1].__class__(**RECOMMENDERS[-1].get_params())
+    monkeypatch.setattr(type(est), "_maximize", stop)
+    with pytest.warns(UserWarning, match="fit was interrupted") as warned, pytest.raises(KeyboardInterrupt):
+        est.fit(X)
+    assert [w.filename for w in warned] == [__file__]
+
+
+# ------------------------------------------------------------------ what is no id, and what is one
+
+
+@each
+def test_masks_are_no_ids(est, X, fitted):
+    est = fitted(est)
+    users, items = est.user_ids_.tolist(), est.item_ids_.tolist()
+    for call, mask in (
+        (est.forget_users, est.user_ids_ == users[0]),
+        (est.remove_items, pd.Series(est.item_ids_) == items[0]),
+        (lambda mask: est.recommend(X[:2], allow=mask), est.item_ids_ != items[0]),
+        (lambda mask: est.recommend(X[:2], deny=mask), [True, False]),
+        (est.recommend, [True]),
+    ):
+        with pytest.raises(TypeError, match=r"holds booleans, no ids.*ids\[mask\]"):
+            call(mask)
+    assert est.user_ids_.tolist() == users and est.recommend([users[0]]).shape == (1, 10)
+
+
+def test_users_may_be_tuples():
+    rows, ids = [[1, 2, 3], [2, 3, 4], [3, 4, 1], [1, 4, 5]], [(1, 2), (1, 3), (2, 4), ("shop", 5)]
+    X = Interactions.from_sequences(rows, user_ids=ids)
+    est = ItemKNNRecommender().fit(X)
+    for asked in (ids, est.user_ids_):
+        np.testing.assert_array_equal(est.recommend(asked, k=2), est.recommend(X, k=2))
+    np.testing.assert_array_equal(est.recommend([[1, 2]], k=2), est.recommend(((1, 2),), k=2))
+    with pytest.raises(ValueError, match=r"unknown user id\(s\): \(7, 7\)"):
+        est.recommend([(7, 7)])
+    est = ItemKNNRecommender().fit(rows)  # users are numbers: tuples are histories
+    np.testing.assert_array_equal(est.recommend([(1, 2)], k=2), est.recommend([[1, 2]], k=2))

@@ -8,6 +8,7 @@ from sklearn.base import BaseEstimator
 from sklearn.model_selection import GridSearchCV, KFold, cross_validate
 from sklearn.pipeline import Pipeline
 
+from drlearn import PopularityRecommender
 from drlearn.interactions import Interactions
 from drlearn.metrics import METRICS, SCORERS, coverage_at_k, make_scorer
 
@@ -193,7 +194,7 @@ def test_swapped_arguments_are_named():
 
 
 def test_no_truth_at_all_is_an_error():
-    with pytest.raises(ValueError, match="no event"):
+    with pytest.raises(ValueError, match="truth has no events at all"):
         METRICS["recall"]([[], []], [["a"], ["b"]], 1)
     X = Interactions.from_sequences([["a"], ["b"]])
     with pytest.raises(ValueError, match="no events at all"):
@@ -213,6 +214,7 @@ def test_ids_of_different_types_are_an_error():
 def test_coverage():
     assert coverage_at_k(np.array([[0, 1, 9], [1, -1, 9]]), 2, 8) == 2 / 8
     assert coverage_at_k([["a", None], ["b", "a"]], 2, 4) == 2 / 4
+    assert coverage_at_k(np.array([[1, np.nan], [2, np.nan]]), 2, 4) == 2 / 4
     assert coverage_at_k(np.full((3, 2), -1), 2, 4) == 0
     with pytest.raises(ValueError, match="more than n_items=1"):
         coverage_at_k([["a", "b"]], 2, 1)
@@ -264,6 +266,12 @@ def test_scorer_splits_recommends_and_judges(X):
         expected = METRICS[name](truth, est.recommend(history, k=3), 3)
         assert make_scorer(name, k=3, history=0.25)(est, X) == expected
     assert make_scorer("coverage", k=3)(est, X) == 3 / X.n_items
+
+
+def test_scorers_ask_small_catalogues_for_all_they_have():
+    X = Interactions.from_sequences([["a", "b", "c"], ["c", "a"]])
+    est = PopularityRecommender().fit(X)
+    assert make_scorer("f1", k=10)(est, X) == make_scorer("f1", k=3)(est, X) == est.score(X) > 0
 
 
 def test_scorer_takes_truth_as_y(X):

@@ -103,7 +103,7 @@ def test_repeats_are_learned_where_asked_for():
     est = SoftmaxRecommender(**parameters, repeats=True).fit(rows)
     assert np.mean(est.recommend(rows, k=1, exclude_seen=False)[:, 0] == [row[0] for row in rows]) > 0.9
     new = SoftmaxRecommender(**QUICK).fit(rows)
-    with pytest.warns(UserWarning, match="exclude_seen=False after a fit with repeats=False.*repeats=True"):
+    with pytest.warns(UserWarning, match="exclude_seen=False with repeats=False.*repeats=True"):
         new.recommend(rows, exclude_seen=False)
     with pytest.raises(ValueError, match=r"X has no user with two different items.*repeats=True"):
         SoftmaxRecommender(**QUICK).fit([["a", "a"], ["b", "b", "b"]])

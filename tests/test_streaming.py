@@ -113,7 +113,10 @@ def test_users_items_and_histories_join(est, X, fitted):
 def test_nothing_new_changes_nothing(est, X, fitted):
     est = fitted(est)
     before = est.recommend(X, return_scores=True)
-    est.partial_fit(Interactions.from_sequences([[]], item_vocabulary=X.item_vocabulary))
+    empty = Interactions.from_sequences([[]], item_vocabulary=X.item_vocabulary)
+    table = pd.DataFrame({"user": [], "item": [], "timestamp": []})
+    for none in (empty, X[:0], [], X.to_csr()[:0], table):
+        est.partial_fit(none)
     same(est.recommend(X, return_scores=True), before)
 
 

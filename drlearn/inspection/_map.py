@@ -186,7 +186,7 @@ class PathMapDisplay:
             self.colorbar_.set_label("share of the node's items")
         step = -(-n_nodes // _TICKS)
         ax.set_xticks(range(0, n_nodes, step), self.nodes[::step], rotation=90, fontsize="x-small")
-        ax.set_yticks(range(n_categories), self.categories)
+        ax.set_yticks(range(n_categories), self.categories, parse_math=False)  # dollars are dollars
         ax.tick_params(length=0)
         ax.spines[:].set_visible(False)
         ax.set_xlabel(f"nodes of layer {self.layer}, alike ones side by side")

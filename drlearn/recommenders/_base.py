@@ -186,7 +186,8 @@ class BaseRecommender(Reading, Persistent, Streaming, LearnedHTML, BaseEstimator
         Parameters
         ----------
         X : histories, as in `fit`
-            The first half of each row is the history, the second half the truth.
+            The first half of each row is the history, the second half the truth, in which items unknown to
+            the recommender count as missed.
         y : truth in any form that `drlearn.metrics.f1_at_k` takes, default=None
             Where given, X is the history whole. A 1-d `y` is ignored.
 
@@ -200,7 +201,7 @@ class BaseRecommender(Reading, Persistent, Streaming, LearnedHTML, BaseEstimator
         NotFittedError
             Before `fit`.
         ValueError
-            Where no user has two known events to split, or X and `y` disagree.
+            Where no user has two events to split, or X and `y` disagree.
 
         Notes
         -----
@@ -215,14 +216,14 @@ class BaseRecommender(Reading, Persistent, Streaming, LearnedHTML, BaseEstimator
         """
         check_is_fitted(self)
         now = self._now()
-        X = now._histories(X)
         if y is None or is_labels(y):
+            X = now._rows_to_split(X)
             if not (X.lengths > 1).any():
                 raise ValueError(
-                    "X has no user with two known events to split into history and truth; "
-                    "score needs at least one."
+                    "X has no user with two events to split into history and truth; score needs at least one."
                 )
             X, y = X.split(0.5)
+        X = now._histories(X)
         k = min(_DEFAULT_K, now.n_items_)
         return f1_at_k(y, now._serve(X, k, True, None, None)[0], k)
 

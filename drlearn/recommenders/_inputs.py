@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import sys
-import warnings
 from numbers import Integral, Real
 
 import narwhals.stable.v1 as nw
 import numpy as np
 from sklearn.utils import check_random_state
 
+from drlearn._history import warn_caller
 from drlearn._runtime import machine_memory
 from drlearn.interactions import Interactions
 
@@ -72,14 +71,6 @@ def warn_of_memory(n_bytes, advice):
             f"fit needs about {n_bytes / 2**30:.1f} GiB of memory at its peak, and this process has "
             f"{available / 2**30:.1f} GiB: it may be slow or be killed. {advice}"
         )
-
-
-def warn_caller(message):
-    """Warn at the caller's own line, however many calls of ours and of scikit-learn's lie between."""
-    frame, level = sys._getframe(), 1
-    while frame.f_back and frame.f_globals.get("__name__", "").split(".")[0] in ("drlearn", "sklearn"):
-        frame, level = frame.f_back, level + 1
-    warnings.warn(message, stacklevel=level)
 
 
 def as_numbers(X):

@@ -7,10 +7,11 @@ from numbers import Integral
 import numpy as np
 from sklearn.utils.validation import validate_data
 
+from drlearn._history import warn_caller
 from drlearn._readers import is_matrix, matrix_ids, read_matrix
 from drlearn._vocabulary import as_ids, differ_in_kind
 from drlearn.interactions import Interactions, as_interactions
-from drlearn.recommenders._inputs import as_numbers, has_no_rows, is_ids, warn_caller
+from drlearn.recommenders._inputs import as_numbers, has_no_rows, is_ids
 
 _LISTED = 10
 
@@ -64,7 +65,7 @@ class Reading:
             raise TypeError(
                 f"X must be a list of user ids or of histories, got {X!r}; wrap a single id in a list."
             )
-        if not is_ids(X):
+        if not self._are_users(X):
             return self._fit_X[:0] if has_no_rows(X) else self._over_fitted_items(X)
         try:
             return self._fit_X._rows(self._fit_X.rows_of(X))
@@ -73,6 +74,19 @@ class Reading:
                 f"X was read as ids of users known from fit: {error}. Pass the histories of other users as a "
                 "list of sequences."
             ) from error
+
+    def _are_users(self, X):
+        """Whether X holds user ids; tuples are some where users of fit are known by tuples."""
+        if is_ids(X):
+            return True
+        of_tuples = isinstance(X, (list, np.ndarray)) and len(X) > 0 and {*map(type, X)} == {tuple}
+        return of_tuples and any(type(user) is tuple for user in self._fit_X.user_ids[:1])
+
+    def _rows_to_split(self, X):
+        """Return X with all items that it names, known or not."""
+        if self._are_users(X) or has_no_rows(X):
+            return self._histories(X)
+        return self._converted(X, reset=False)
 
     def _seen(self, exclude_seen, histories):
         """Rows whose items are left out: the histories, others that were given, or None."""

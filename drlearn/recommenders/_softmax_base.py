@@ -12,17 +12,10 @@ from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
-from drlearn._history import progress_bar
+from drlearn._history import progress_bar, warn_caller
 from drlearn._runtime import stream
 from drlearn.recommenders._base import BaseRecommender
-from drlearn.recommenders._inputs import (
-    check_choice,
-    check_device,
-    check_n_jobs,
-    check_number,
-    check_seed,
-    warn_caller,
-)
+from drlearn.recommenders._inputs import check_choice, check_device, check_n_jobs, check_number, check_seed
 from drlearn.recommenders._lists import distinct, items_of, take_rows
 from drlearn.recommenders._similar import SimilarItems
 
@@ -160,8 +153,8 @@ class SoftmaxBase(ClassNamePrefixFeaturesOutMixin, TransformerMixin, SimilarItem
         seen = super()._seen(exclude_seen, histories)
         if seen is None and not self.repeats:
             warn_caller(
-                "exclude_seen=False after a fit with repeats=False: the softmax never learned how seen items "
-                "compare with new ones; fit with repeats=True to recommend both."
+                "exclude_seen=False with repeats=False: the softmax never learned how seen items compare "
+                "with new ones; fit with repeats=True to recommend both."
             )
         return seen
 

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
+from drlearn.recommenders._inputs import has_no_rows
+
 if TYPE_CHECKING:
     from typing_extensions import Self
 
@@ -50,8 +52,8 @@ class Streaming:
         Parameters
         ----------
         X : in any form that `fit` takes
-            New events only, with times and weights where `fit` had them. Rows of arrays and lists are the
-            users 0, 1, ..., as in `fit`; columns of a matrix are the items of `fit`.
+            New events only, with times and weights where `fit` had them; none change nothing. Rows of arrays
+            and lists are the users 0, 1, ..., as in `fit`; columns of a matrix are the items of `fit`.
         y : ignored
             For scikit-learn's sake.
 
@@ -90,6 +92,8 @@ class Streaming:
                     f"{name}={getattr(self, name)!r} was set after fit, which had {name}={value!r}: set it "
                     "back, or fit anew."
                 )
+        if has_no_rows(X):
+            return self
         known, new = self._fit_X, self._converted(X, reset=False)
         if new.n_events == 0:
             return self
@@ -113,7 +117,8 @@ class Streaming:
     def forget_users(self, user_ids: Any) -> Self:
         """Take users and their events out of what is kept; they are unknown from then on.
 
-        What the model learned from them stays until the next `fit`, as do `item_counts_`.
+        What the model learned from them stays until the next `fit`, as do `item_counts_`; item neighbours,
+        which learn all over again in `partial_fit`, keep it until then.
 
         Parameters
         ----------

@@ -306,12 +306,12 @@ def beam_rows(X, structure, beam_size, inner_beam, codes, log_probs):
         )
 
 
-@jit
 def training_beams(X, structure, beam_size):
     """Return codes and log-probabilities of beams to the letter of algorithm 1.
 
     Wider first layers hardly change which path is an item's best.
     """
+    # No kernel: Ctrl-C during one that returns arrays comes out of it as a SystemError.
     codes = np.empty((X.shape[0], beam_size), np.int64)
     log_probs = np.empty((X.shape[0], beam_size), np.float32)
     beam_rows(X, structure, beam_size, beam_size, codes, log_probs)
