@@ -79,8 +79,8 @@ class Reading:
         """Whether X holds user ids; tuples are some where users of fit are known by tuples."""
         if is_ids(X):
             return True
-        of_tuples = isinstance(X, (list, np.ndarray)) and len(X) > 0 and {*map(type, X)} == {tuple}
-        return of_tuples and any(type(user) is tuple for user in self._fit_X.user_ids[:1])
+        by_tuples = any(type(user) is tuple for user in self._fit_X.user_ids[:1])
+        return by_tuples and isinstance(X, (list, np.ndarray)) and {*map(type, X)} == {tuple}
 
     def _rows_to_split(self, X):
         """Return X with all items that it names, known or not."""
