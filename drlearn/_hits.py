@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from scipy import sparse
 
-from drlearn._readers import check_positive, listed
+from drlearn._readers import check_positive, holds_no_event, listed
 from drlearn._vocabulary import differ_in_kind
 from drlearn.interactions import Interactions, Vocabulary, as_interactions
 
@@ -13,9 +13,9 @@ from drlearn.interactions import Interactions, Vocabulary, as_interactions
 def hits_of(truth, recommended, k) -> tuple[np.ndarray, np.ndarray]:
     """Return the hits, bool of shape (n_users, k), and each user's number of distinct true items."""
     top = top_of(recommended, k)
-    if isinstance(truth, (list, tuple)) and not any(map(np.size, truth)):
+    truth = None if holds_no_event(truth) else as_interactions(truth)
+    if truth is None or truth.n_events == 0:
         raise ValueError("truth has no events at all, so no user can be judged; pass rows with true items.")
-    truth = as_interactions(truth)
     n_users, n_items = truth.shape
     if len(top) != n_users:
         raise ValueError(
@@ -25,8 +25,6 @@ def hits_of(truth, recommended, k) -> tuple[np.ndarray, np.ndarray]:
     # One integer a (user, item) pair turns the sets of all users into one sorted array.
     users = np.arange(n_users, dtype=np.int64)
     true_pairs = np.unique(np.repeat(users, truth.lengths) * n_items + truth.items)
-    if not len(true_pairs):
-        raise ValueError("truth has no events at all, so no user can be judged; pass rows with true items.")
     pairs = np.where(codes >= 0, users[:, None] * n_items + codes, -1)
     place = np.minimum(np.searchsorted(true_pairs, pairs), len(true_pairs) - 1)
     hits = true_pairs[place] == pairs

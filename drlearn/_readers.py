@@ -142,6 +142,11 @@ def read_sequences(sequences: Any) -> tuple[np.ndarray, np.ndarray]:
     return as_ids(list(chain.from_iterable(filled)), "sequences"), indptr
 
 
+def holds_no_event(sequences: Any) -> bool:
+    """Whether these are a list of sequences in which nothing is."""
+    return isinstance(sequences, (list, tuple)) and not any(map(np.size, sequences))
+
+
 def _is_of_integers(row: Any) -> bool:
     return isinstance(row, np.ndarray) and row.dtype.kind == "i"
 

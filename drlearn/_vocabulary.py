@@ -26,10 +26,9 @@ def as_ids(values: Any, name: str = "values") -> np.ndarray:
             return np.array(values, object)
     # np.asarray would turn the list [1, "a"] into two strings
     array = np.asarray(values) if hasattr(values, "__array__") else np.fromiter(values, dtype=object)
-    kind, types = array.dtype.kind, set()
-    if kind == "O":
-        types = set(map(type, array.ravel().tolist()))
-    if kind == "b" or (types and types <= {bool, np.bool_}):
+    kind = array.dtype.kind
+    types = set(map(type, array.ravel().tolist())) if kind == "O" else {array.dtype.type}
+    if types and types <= {bool, np.bool_}:
         raise TypeError(f"{name} holds booleans, no ids; of a mask over ids pass ids[mask]")
     if kind == "O":
         whole = all(issubclass(t, (int, np.integer)) and t is not bool for t in types)

@@ -282,6 +282,11 @@ def test_score_needs_something_to_compare(est, fitted, X):
     est = fitted[type(est).__name__]
     with pytest.raises(ValueError, match="X has no user with two events to split into history and truth"):
         est.score([["i01"], ["i02"]])
+    for none in ([], [[]], [[], []], X[:0]):
+        with pytest.raises(ValueError, match="X has no user with two events to split"):
+            est.score(none)
+    with pytest.raises(TypeError, match="X must be a list of user ids or of histories, got 'u1'; wrap"):
+        est.score("u1")
     with pytest.raises(ValueError, match="truth has 2 rows but recommended has 3"):
         est.score(X[1:4], [["i01"], ["i02"]])
 

@@ -8,7 +8,7 @@ import numpy as np
 from sklearn.utils.validation import validate_data
 
 from drlearn._history import warn_caller
-from drlearn._readers import is_matrix, matrix_ids, read_matrix
+from drlearn._readers import holds_no_event, is_matrix, matrix_ids, read_matrix
 from drlearn._vocabulary import as_ids, differ_in_kind
 from drlearn.interactions import Interactions, as_interactions
 from drlearn.recommenders._inputs import as_numbers, has_no_rows, is_ids
@@ -61,12 +61,8 @@ class Reading:
 
     def _histories(self, X):
         """Return X, known users' ids or histories, as Interactions over the items of fit."""
-        if type(X) is not list and isinstance(X, (str, Integral)):
-            raise TypeError(
-                f"X must be a list of user ids or of histories, got {X!r}; wrap a single id in a list."
-            )
         if not self._are_users(X):
-            return self._fit_X[:0] if has_no_rows(X) else self._over_fitted_items(X)
+            return self._over_fitted_items(X)
         try:
             return self._fit_X._rows(self._fit_X.rows_of(X))
         except ValueError as error:
@@ -77,6 +73,10 @@ class Reading:
 
     def _are_users(self, X):
         """Whether X holds user ids; tuples are some where users of fit are known by tuples."""
+        if type(X) is not list and isinstance(X, (str, Integral)):
+            raise TypeError(
+                f"X must be a list of user ids or of histories, got {X!r}; wrap a single id in a list."
+            )
         if is_ids(X):
             return True
         by_tuples = any(type(user) is tuple for user in self._fit_X.user_ids[:1])
@@ -84,9 +84,8 @@ class Reading:
 
     def _rows_to_split(self, X):
         """Return X with all items that it names, known or not."""
-        if self._are_users(X) or has_no_rows(X):
-            return self._histories(X)
-        return self._converted(X, reset=False)
+        whole = self._are_users(X) or holds_no_event(X)
+        return self._histories(X) if whole else self._converted(X, reset=False)
 
     def _seen(self, exclude_seen, histories):
         """Rows whose items are left out: the histories, others that were given, or None."""
@@ -105,6 +104,8 @@ class Reading:
 
     def _converted(self, X, reset):
         """Return X as Interactions over the items it names; a matrix's columns are those of fit."""
+        if not reset and has_no_rows(X):
+            return self._fit_X[:0]
         if not isinstance(X, Interactions) and is_matrix(X):
             users, items = matrix_ids(X)
             if not reset and items is not None and not hasattr(self, "feature_names_in_"):
@@ -140,7 +141,7 @@ class Reading:
     def _over_fitted_items(self, X):
         """Return histories as Interactions over the items of fit; warn of others."""
         vocabulary = self._fit_X.item_vocabulary
-        if isinstance(X, (list, tuple)):
+        if isinstance(X, (list, tuple)) and len(X):
             known, dropped = Interactions._from_known(X, vocabulary)
         else:
             known, dropped = self._converted(X, reset=False).reindex(vocabulary)

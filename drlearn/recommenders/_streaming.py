@@ -10,8 +10,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
-from drlearn.recommenders._inputs import has_no_rows
-
 if TYPE_CHECKING:
     from typing_extensions import Self
 
@@ -92,8 +90,6 @@ class Streaming:
                     f"{name}={getattr(self, name)!r} was set after fit, which had {name}={value!r}: set it "
                     "back, or fit anew."
                 )
-        if has_no_rows(X):
-            return self
         known, new = self._fit_X, self._converted(X, reset=False)
         if new.n_events == 0:
             return self

@@ -210,9 +210,9 @@ class JointTrainer:
         after = pad(wanted[0], following, part)[0][mask]
         drawn, offset = negatives.draw(rng, topic)
         self._column[drawn] = np.arange(len(drawn))
-        columns, before = np.where(real, self._column[items], -1), (np.zeros(0, np.int64),) * 2
+        before = np.zeros((2, 0), np.int64)  # met before, which repeats may be told of
         if not self._repeats:
-            before = met_before(columns, mask)
+            before = met_before(np.where(real, self._column[items], -1), mask)
         barred = barred_negatives(self._column[after], before)
         if self._memory is not None:
             events = places_of(following, part)[0][mask]
