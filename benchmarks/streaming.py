@@ -5,10 +5,12 @@ what they did before and in the first half of their day; the second half is the 
 they had met before. At night the day's events join. One more model is updated every night, but fitted
 anew every twentieth. Refits cost most of the time: with `--every 2` only every second one is made, and
 models are compared in the steps that follow them. A user's value is the mean over the seeds. Standard
-errors are those of the users drawn; that of a share is of the paired values. Needs the `bench` extra and
-the data in DRLEARN_DATA.
+errors are those of the users drawn; that of a share is of the paired values. A seed's replay is kept as
+soon as it is done, and not made again; several processes may share the file. Needs the `bench` extra and the
+data in DRLEARN_DATA.
 
-    python benchmarks/streaming.py --data ml-100k ml-latest-small --every 2 --json output/streaming.json
+    python benchmarks/streaming.py --data ml-100k ml-latest-small --every 2
+    python benchmarks/streaming.py --data ml-latest-small --every 2 --seeds 0 1 2 3 4 --report
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ import os
 import time
 import warnings
 from collections import defaultdict
-from datetime import date
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +30,7 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
 from _protocol import machine
+from _records import Records, key_of
 
 from drlearn import DeepRetrievalRecommender, Interactions, PopularityRecommender
 from drlearn.metrics import f1_at_k
@@ -40,7 +43,6 @@ DATA = {
 }
 MIN_ITEM_EVENTS = {"ciao": 5}  # most of its items have one or two events in all
 K, COLD_K, IMPRESSIONS, FIT_EVERY = 10, 100, 10, 20
-MIXED = f"streaming, a fit every {FIT_EVERY} steps"
 
 
 class Log:
@@ -138,7 +140,7 @@ def replay(log, steps, settings, every):
     popular = PopularityRecommender().fit(start)
     values, seconds, cold = defaultdict(list), defaultdict(list), defaultdict(list)
     for i, step in enumerate(steps):
-        models = {"streaming": updated, MIXED: mixed, "frozen": frozen, "popularity": popular}
+        models = {"streaming": updated, "mixed": mixed, "frozen": frozen, "popularity": popular}
         if not every:
             judged(models, log, step, values)
         elif i % every == 0:
@@ -158,29 +160,40 @@ def replay(log, steps, settings, every):
             mixed, spent = fitted(settings, upto)
         else:
             spent = timed(mixed.partial_fit, today)[1]
-        seconds[MIXED].append(spent)
+        seconds["mixed"].append(spent)
         print(f"{i + 1}/{len(steps)}", means(values, 100), means(seconds), flush=True)
     seconds["fit"].append(seconds_fit)
     return values, seconds, cold
 
 
-def over_seeds(name, n_steps, settings, seeds, every):
-    """A row of the report: the replay of each seed, and the mean of each user over them."""
-    log = Log(name)
-    steps = np.unique(log.steps)[-(n_steps or log.n_steps) :]
-    replays = [replay(log, steps, {"random_state": seed} | settings, every) for seed in seeds]
-    values, seconds, cold = (mean_of(part) for part in zip(*replays, strict=True))
+def measured(log, steps, settings, every):
+    """The replay of one seed, as a record keeps it."""
+    parts = replay(log, steps, settings, every)
+    values, seconds, cold = ({model: list(map(float, v)) for model, v in part.items()} for part in parts)
+    before = log.steps < steps[0]
+    events = {"events_before": int(before.sum()), "events_replayed": int((~before).sum())}
+    return {"values": values, "seconds": seconds, "cold": cold, **events}
+
+
+def summary(rows):
+    """What the records of one log say: the mean of each user over the seeds."""
+    values, seconds, cold = (mean_of([row[part] for row in rows]) for part in ("values", "seconds", "cold"))
+    of, refit = rows[0]["of"], values.get("refit")
     return {
-        "data": name, "steps": len(steps), "users": len(values["streaming"]), "seeds": seeds,
-        "events_before": int((log.steps < steps[0]).sum()),
-        "events_replayed": int((log.steps >= steps[0]).sum()),
-        "F@10": means(values, 100), "F@10_of_seeds": [means(part, 100) for part, *_ in replays],
+        "data": of["data"], "steps": of["steps"], "users": len(values["streaming"]),
+        "seeds": [row["of"]["seed"] for row in rows], "dates": sorted({row["date"] for row in rows}),
+        "events_before": rows[0]["events_before"], "events_replayed": rows[0]["events_replayed"],
+        "F@10": means(values, 100), "F@10_of_seeds": [means(row["values"], 100) for row in rows],
         "standard_error": {model: 100 * float(np.std(v) / len(v) ** 0.5) for model, v in values.items()},
         "share_of_refit": {
-            model: share(v, values["refit"]) for model, v in values.items() if every and model != "refit"
+            model: share(v, refit) for model, v in values.items() if refit is not None and model != "refit"
         },
-        "seconds_a_step": means(seconds),
-        "cold_impressions": len(cold["streaming"]), "cold_retrieved": means(cold, 100),
+        "share_of_refit_of_seeds": [
+            {model: share(v, row["values"]["refit"])[0] for model, v in row["values"].items()}
+            for row in rows if refit is not None
+        ],
+        "seconds_a_step": means(seconds), "cold_impressions": len(cold["streaming"]),
+        "cold_retrieved": means(cold, 100),
     }  # fmt: skip
 
 
@@ -203,18 +216,32 @@ def main():
     parser.add_argument(
         "--set", nargs="*", default=[], metavar="NAME=VALUE", help="parameters of the estimator"
     )
-    parser.add_argument("--json", type=Path)
+    parser.add_argument("--report", action="store_true", help="replay nothing: report what is there")
+    parser.add_argument(
+        "--output", type=Path, default=Path("output/streaming"), help="start of the files' names"
+    )
     args = parser.parse_args()
     settings = {}
     for pair in args.set:
         key, value = pair.split("=")
         settings[key] = json.loads(value)
     warnings.simplefilter("ignore", UserWarning)
-    rows = [over_seeds(name, args.steps, settings, args.seeds, args.every) for name in args.data]
-    report = {"machine": machine(), "date": date.today().isoformat(), "rows": rows}
-    if args.json:
-        args.json.write_text(json.dumps(report, indent=1))
-    print(json.dumps(report, indent=1))
+    records, rows = Records(args.output.with_suffix(".jsonl")), []
+    for name in args.data:
+        log = Log(name)
+        steps = np.unique(log.steps)[-(args.steps or log.n_steps) :]
+        of = {"data": name, "steps": len(steps), "every": args.every, "parameters": settings}
+        ofs = [{**of, "seed": seed} for seed in args.seeds]
+        for identity in ofs if not args.report else ():
+            mine = {"random_state": identity["seed"]} | settings
+            records.measure(identity, partial(measured, log, steps, mine, args.every))
+        found = records.found()
+        there = [found[key_of(identity)] for identity in ofs if key_of(identity) in found]
+        rows += [summary(there)] if there else []
+    report = json.dumps({"machine": machine(), "rows": rows}, indent=1)
+    args.output.with_suffix(".json").write_text(report)
+    print(report)
+    records.end()
 
 
 if __name__ == "__main__":
