@@ -290,6 +290,7 @@ def make_scorer(
         Length of the recommended lists; all items of a recommender that has fewer.
     history : float, default=0.5
         Each row's first ``floor(history * n)`` events are shown to the recommender, the rest is the truth.
+        What is shown is not recommended, unless the recommender has `repeats=True`.
 
     Returns
     -------
@@ -349,7 +350,8 @@ class _RecommenderScorer:
         recommender, X = _through_pipeline(estimator, as_interactions(X))
         seen, truth = X.split(self.history) if y is None else (X, as_interactions(y))
         k = min(self.k, getattr(recommender, "n_items_", self.k))
-        recommended = recommender.recommend(seen, k=k)
+        how = {} if getattr(recommender, "_judged_without_seen", True) else {"exclude_seen": False}
+        recommended = recommender.recommend(seen, k=k, **how)
         if isinstance(self.metric, tuple):
             return {_name_of(m): self._value(m, truth, recommended, X.n_items, k) for m in self.metric}
         return self._value(self.metric, truth, recommended, X.n_items, k)

@@ -201,6 +201,15 @@ class RecommenderContract:
             alone = est.recommend([[unknown]])  # what others in the call have met makes no difference
         np.testing.assert_array_equal(alone, items[2:])
 
+    def test_items_without_events_in_fit_say_nothing_of_a_user(self, est, X, recwarn):
+        known, cold = X.item_ids[[5, 6]].tolist(), X.item_ids[COLD].tolist()
+        with_cold = [[*cold, *known], [known[0], cold[0], known[1]], cold]
+        without = [known, known, []]
+        assert_same(*(est.recommend(rows, return_scores=True) for rows in (with_cold, without)))
+        rows = Interactions.from_sequences(with_cold, item_vocabulary=X.item_vocabulary)
+        np.testing.assert_array_equal(est.recommend(rows), est.recommend(without))
+        assert not recwarn
+
     @pytest.mark.parametrize("form", [list, tuple, np.array, lambda none: planted("int")[:0]])
     def test_no_users_get_no_rows(self, est, X, form):
         items, scores = est.recommend(form([]), k=4, return_scores=True)

@@ -12,6 +12,7 @@ from sklearn.pipeline import make_pipeline
 from drlearn import DeepRetrievalRecommender, ItemKNNRecommender, SoftmaxRecommender
 from drlearn.datasets import make_interactions
 from drlearn.inspection import BeamCurveDisplay, PathMapDisplay, PathSizeDisplay, TrainingHistoryDisplay
+from drlearn.interactions import Interactions
 from drlearn.metrics import recall_at_k
 from drlearn.preprocessing import LastEvents
 
@@ -219,6 +220,14 @@ def test_beams_by_default_hold_the_estimators_own(est, X):
     assert display.scan_line_.get_ydata()[0] == 1
     other = BeamCurveDisplay.from_estimator(est, X[150:], k=2, beam_sizes=[display.beam_size + 1])
     assert other.own_point_ is None
+
+
+def test_repeats_are_found_where_they_were_learned():
+    X = Interactions.from_sequences([[f"a{u % 5}", f"b{u % 3}"] * 4 for u in range(60)])
+    est = DeepRetrievalRecommender(**QUICK, repeats=True, validation_fraction=0.3).fit(X)
+    display = BeamCurveDisplay.from_estimator(est, X, k=8, beam_sizes=[est.path_space_.size])
+    assert display.recall == display.scan["recall"] == 1
+    assert est.history_[-1]["recall"] > 0.5
 
 
 def test_beam_curve_refuses_what_it_cannot_measure(est, X):

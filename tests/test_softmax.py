@@ -4,10 +4,12 @@ import numpy as np
 import pytest
 import torch
 from contract import NeighboursContract, assert_same, histories, planted
+from sklearn.model_selection import GridSearchCV
 from torch import nn
 
 from drlearn.datasets import make_interactions
 from drlearn.interactions import Interactions
+from drlearn.metrics import f1_at_k, make_scorer, recall_at_k
 from drlearn.recommenders.popularity import PopularityRecommender
 from drlearn.recommenders.softmax import SoftmaxRecommender
 from drlearn.structure.model import LOGIT_SCALE
@@ -108,6 +110,18 @@ def test_repeats_are_learned_where_asked_for():
     with pytest.raises(ValueError, match=r"X has no user with two different items.*repeats=True"):
         SoftmaxRecommender(**QUICK).fit([["a", "a"], ["b", "b", "b"]])
     assert SoftmaxRecommender(**QUICK, repeats=True).fit([["a", "a"], ["b", "b", "b"]]).n_items_ == 2
+
+
+def test_what_learned_repeats_is_judged_with_them():
+    rng = np.random.default_rng(0)
+    X = Interactions.from_sequences([np.tile(rng.choice(20, 2, replace=False), 6) for _ in range(90)])
+    parameters = QUICK | {"n_epochs": 10, "embedding_dim": 16, "learning_rate": 0.03}
+    search = GridSearchCV(SoftmaxRecommender(**parameters), {"repeats": [False, True]}, cv=2).fit(X)
+    assert search.cv_results_["mean_test_score"][0] == 0 and search.best_params_ == {"repeats": True}
+    est, (history, truth) = search.best_estimator_, X.split(0.5)
+    recommended = est.recommend(history, k=10, exclude_seen=False)
+    assert est.score(X) == f1_at_k(truth, recommended) > 0.3
+    assert make_scorer("recall")(est, X) == recall_at_k(truth, recommended)
 
 
 class Own(nn.Module):

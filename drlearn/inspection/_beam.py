@@ -74,7 +74,7 @@ class BeamCurveDisplay:
         """Measure a fitted estimator with held-out users, and draw.
 
         The first half of each row is the history, the second half what is to be found. Items of the
-        history are left out.
+        history are left out, as in `score`.
 
         Parameters
         ----------
@@ -125,15 +125,16 @@ class BeamCurveDisplay:
             raise ValueError("X has no user with two known events to split into history and truth.")
         history, truth = X.split(0.5)
         own, scan = est._beam(None, k), est.brute_force()
+        how = {"k": k, "exclude_seen": est._judged_without_seen}
         if beam_sizes is None:
             beam_sizes = {own, *(beam_for(est.beam_curve_, n * k) for n in _CANDIDATES_A_RESULT)}
         else:
             beam_sizes = {int(check_number(b, "beam_sizes", (int, np.integer), 1)) for b in beam_sizes}
-        best, scan_seconds = _timed(lambda: scan.recommend(history, k=k), len(history))
+        best, scan_seconds = _timed(lambda: scan.recommend(history, **how), len(history))
         best_rows = _rows_without(X.item_vocabulary.missing, best)
         rows = []
         for beam in sorted(beam_sizes):
-            top, seconds = _timed(lambda b=beam: est.recommend(history, k=k, beam_size=b), len(history))
+            top, seconds = _timed(lambda b=beam: est.recommend(history, beam_size=b, **how), len(history))
             found = est.count_candidates(history, beam_size=beam).mean()
             rows.append((beam, found, seconds, recall_at_k(truth, top, k), recall_at_k(best_rows, top, k)))
         names = "beam_sizes", "candidates", "seconds", "recall", "found"

@@ -187,7 +187,8 @@ class BaseRecommender(Reading, Persistent, Streaming, LearnedHTML, BaseEstimator
         ----------
         X : histories, as in `fit`
             The first half of each row is the history, the second half the truth, in which items unknown to
-            the recommender count as missed.
+            the recommender count as missed. Items of the history are not recommended, unless the
+            recommender has `repeats=True`.
         y : truth in any form that `drlearn.metrics.f1_at_k` takes, default=None
             Where given, X is the history whole. A 1-d `y` is ignored.
 
@@ -225,13 +226,18 @@ class BaseRecommender(Reading, Persistent, Streaming, LearnedHTML, BaseEstimator
             X, y = X.split(0.5)
         X = now._histories(X)
         k = min(_DEFAULT_K, now.n_items_)
-        return f1_at_k(y, now._serve(X, k, True, None, None)[0], k)
+        return f1_at_k(y, now._serve(X, k, now._judged_without_seen, None, None)[0], k)
+
+    @property
+    def _judged_without_seen(self):
+        """Whether lists to be judged leave out seen items: unless it has learned that these come back."""
+        return not getattr(self, "repeats", False)
 
     def _derived(self, state):
         """What follows from the rest of a fitted state (`_derived_names`) and is not saved."""
         recommendable = state["item_counts_"] > 0
         recommendable[state["_fit_X"].item_vocabulary.encode(state["removed_items_"])] = False
-        return {"_recommendable": recommendable}
+        return {"_recommendable": recommendable, "_all_met": bool((state["item_counts_"] > 0).all())}
 
     def _restored(self, state):
         """Return a loaded state with its parts checked and made whole; raise where they disagree."""

@@ -139,14 +139,14 @@ class Reading:
         return read_matrix(X)
 
     def _over_fitted_items(self, X):
-        """Return histories as Interactions over the items of fit; warn of others."""
+        """Return histories of items that fit met, as Interactions over its items; warn of unknown ones."""
         vocabulary = self._fit_X.item_vocabulary
         if isinstance(X, (list, tuple)) and len(X):
             known, dropped = Interactions._from_known(X, vocabulary)
         else:
             known, dropped = self._converted(X, reset=False).reindex(vocabulary)
         if len(dropped) == 0:
-            return known
+            return self._of_met_items(known)
         if known.n_events == 0 and differ_in_kind(dropped, vocabulary.ids):
             raise ValueError(
                 f"X has no item known from fit; its first ids are {dropped[:_LISTED].tolist()}, those of fit "
@@ -157,4 +157,11 @@ class Reading:
             f"X has {len(dropped)} item id(s) unknown from fit, left out of the histories: "
             f"{dropped[:_LISTED].tolist()}."
         )
-        return known
+        return self._of_met_items(known)
+
+    def _of_met_items(self, X):
+        """Leave out items of the vocabulary without events in fit: their vectors are as they were drawn."""
+        if self._all_met:
+            return X
+        met = self.item_counts_[X.items] > 0
+        return X if met.all() else X.keep(met)

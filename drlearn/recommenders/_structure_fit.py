@@ -91,7 +91,8 @@ class StructureFit(StructureRetrieval):
             X, truth = validation.split(0.5)
             truth = distinct(items_of(truth))
         users = encode_rows(model, X, self.history_length, shards)
-        vectors, seen = model.export_item_vectors(), distinct(items_of(X))
+        seen = distinct(items_of(X if self._judged_without_seen else None, len(X)))
+        vectors = model.export_item_vectors()
         return Probe(users, seen, truth, vectors, counts > 0, self._n_threads())
 
     def _drawn(self, users, met, network, item_paths, probe, rng, title):
