@@ -66,3 +66,10 @@ def top_of(recommended, k) -> np.ndarray:
             "the truth comes first: metric(truth, recommended, k)."
         )
     return recommended[:, :k]
+
+
+def is_labels(y) -> bool:
+    """Whether y is no truth: None, or the label a row that scikit-learn passes around."""
+    if y is None or isinstance(y, (list, Interactions)):
+        return y is None
+    return np.ndim(y) == 1 and not any(np.ndim(label) for label in np.asarray(y)[:1])

@@ -29,6 +29,11 @@ def is_matrix(X: Any) -> bool:
     return hasattr(X, "__array__") and not hasattr(X, "to_pylist") and not hasattr(X, "to_list")
 
 
+def is_event_table(X: Any) -> bool:
+    """Whether X is a dataframe of events."""
+    return hasattr(type(X), "columns") and not _is_frame_of_numbers(X)
+
+
 def _is_frame_of_numbers(df: Any) -> bool:
     import narwhals as nw  # imported late, here and below: most uses never see a dataframe
 
@@ -188,9 +193,17 @@ def read_matrix(X: Any) -> sparse.csr_array:
     for n, what in zip(X.shape, ("sample", "feature"), strict=True):
         if n == 0:
             raise ValueError(f"X has 0 {what}(s) (shape={X.shape}) while a minimum of 1 is required.")
+    if X.dtype.itemsize < 4:  # duplicates are summed in the type that they have
+        X = X.astype(np.float64)
     matrix = sparse.csr_array(X, copy=True)
     matrix.sum_duplicates()
     matrix.eliminate_zeros()
+    n_gaps = np.count_nonzero(np.isnan(matrix.data))
+    if n_gaps:
+        raise ValueError(
+            f"Input X contains NaN, {n_gaps} times: gaps, as a pivot table leaves them, are no events. Fill "
+            "them with 0 (X.fillna(0); pivot_table(..., fill_value=0))."
+        )
     return matrix
 
 

@@ -24,9 +24,9 @@ from typing import Any
 
 import numpy as np
 
-from drlearn._hits import hits_of, top_of
+from drlearn._hits import hits_of, is_labels, top_of
 from drlearn._readers import check_positive
-from drlearn.interactions import Interactions, as_interactions
+from drlearn.interactions import as_interactions
 
 __all__ = [
     "METRICS",
@@ -296,9 +296,9 @@ def make_scorer(
     -------
     callable
         ``scorer(estimator, X, y=None) -> float or dict``; picklable if its metrics are. Given `y`, X is the
-        history whole and `y` the truth (anything that the metrics take as truth), row by row. In front of
-        the last step of a `Pipeline`, X goes through the transformers first and is split then, as
-        `Pipeline.score` does it.
+        history whole and `y` the truth (anything that the metrics take as truth), row by row; a 1-d `y` is
+        ignored. In front of the last step of a `Pipeline`, X goes through the transformers first and is
+        split then, as `Pipeline.score` does it.
 
     Raises
     ------
@@ -347,14 +347,15 @@ class _RecommenderScorer:
         return f"make_scorer({names!r}, k={self.k}, history={self.history})"
 
     def __call__(self, estimator, X, y=None):
-        recommender, X = _through_pipeline(estimator, as_interactions(X))
-        seen, truth = X.split(self.history) if y is None else (X, as_interactions(y))
+        recommender, X = _through_pipeline(estimator, X)
+        seen, truth = getattr(recommender, "_history_and_truth", _history_and_truth)(X, y, self.history)
+        truth = as_interactions(truth)
         k = min(self.k, getattr(recommender, "n_items_", self.k))
         how = {} if getattr(recommender, "_judged_without_seen", True) else {"exclude_seen": False}
         recommended = recommender.recommend(seen, k=k, **how)
         if isinstance(self.metric, tuple):
-            return {_name_of(m): self._value(m, truth, recommended, X.n_items, k) for m in self.metric}
-        return self._value(self.metric, truth, recommended, X.n_items, k)
+            return {_name_of(m): self._value(m, truth, recommended, seen.n_items, k) for m in self.metric}
+        return self._value(self.metric, truth, recommended, seen.n_items, k)
 
     def _value(self, metric, truth, recommended, n_items, k):
         if metric == "coverage":
@@ -369,7 +370,7 @@ def _name_of(metric):
     return metric if isinstance(metric, str) else getattr(metric, "__name__", repr(metric))
 
 
-def _through_pipeline(estimator, X: Interactions):
+def _through_pipeline(estimator, X: Any):
     """Return the recommender at the end of a `Pipeline`, and X as it would reach it."""
     if hasattr(estimator, "recommend") or not hasattr(estimator, "steps"):
         return estimator, X
@@ -377,6 +378,12 @@ def _through_pipeline(estimator, X: Interactions):
         if step is not None and step != "passthrough":
             X = step.transform(X)
     return estimator.steps[-1][1], X
+
+
+def _history_and_truth(X: Any, y: Any, share: float):
+    """Split rows into what is shown and what is to be found, unless `y` is the latter."""
+    X = as_interactions(X)
+    return X.split(share) if is_labels(y) else (X, y)
 
 
 def _average(values: np.ndarray, n_truth: np.ndarray, per_user: bool):

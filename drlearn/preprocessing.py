@@ -247,7 +247,7 @@ class KCore(TransformerMixin, BaseEstimator):
             )
         self.item_vocabulary_ = Vocabulary(X.item_ids[np.unique(X.items[kept])])
         self.n_users_, self.n_iter_ = len(np.unique(rows[kept])), n_iter
-        self.n_features_in_ = X.n_items
+        self.n_features_in_, self._item_ids = X.n_items, X.item_ids
         return kept
 
     def transform(self, X: Any) -> Interactions:
@@ -256,7 +256,7 @@ class KCore(TransformerMixin, BaseEstimator):
         Parameters
         ----------
         X : Interactions, or what :func:`drlearn.interactions.as_interactions` takes
-            Users to be served or scored; items are matched by id.
+            Users to be served or scored; items are matched by id, a matrix's columns being those of `fit`.
 
         Returns
         -------
@@ -282,7 +282,7 @@ class KCore(TransformerMixin, BaseEstimator):
             raise ValueError(
                 f"X has {X.shape[1]} features, but KCore is expecting {self.n_features_in_} features as input"
             )
-        X = as_interactions(X)
+        X = Interactions.from_matrix(X, item_ids=self._item_ids) if is_matrix else as_interactions(X)
         return X.keep((self.item_vocabulary_.encode(X.item_ids) >= 0)[X.items])
 
 

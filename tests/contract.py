@@ -123,6 +123,24 @@ class RecommenderContract:
         np.testing.assert_array_equal(est.recommend(short, k=20, exclude_seen=lists), items)
         with pytest.raises(ValueError, match=r"exclude_seen has 3 rows but X has 4: pass one history a row"):
             est.recommend(X[:4], exclude_seen=X[:3])
+        other = ["1"] if X.item_ids.dtype == np.int64 else [1]
+        with pytest.raises(ValueError, match="exclude_seen has no item known from fit"):
+            est.recommend(X[:1], exclude_seen=[other])
+        np.testing.assert_array_equal(est.recommend([[]], exclude_seen=[[]]), est.recommend([[]]))
+
+    def test_a_table_of_seen_events_is_read_by_user(self, est, X):
+        users, events = X.user_ids[[7, 3, 9]], X[[3, 9]]
+        rows = np.repeat(events.user_ids, events.lengths)
+        table = pd.DataFrame({"user": rows, "item": events.item_ids[events.items]})
+        items = est.recommend(users, k=20, exclude_seen=table)  # user 7 is not in it
+        lists = [[], *histories(X[[3, 9]])]
+        np.testing.assert_array_equal(items, est.recommend(users, k=20, exclude_seen=lists))
+        with pytest.raises(ValueError, match=r"table of events, 1 of whose 2 users are not in X"):
+            est.recommend(users[:2], exclude_seen=table)
+
+    def test_columns_of_a_matrix_are_the_items_of_fit_in_all_its_places(self, est, X, matrix):
+        np.testing.assert_array_equal(est.recommend(X, exclude_seen=matrix), est.recommend(X))
+        assert make_scorer("f1")(est, matrix) == est.score(matrix)
 
     def test_allow_and_deny_together(self, est, X):
         allow, deny = X.item_ids[5:25], X.item_ids[20:30]

@@ -1,11 +1,13 @@
 """What callers hand in is read as what it is: ids stay with rows and columns, and nothing is guessed."""
 
+import itertools
 import warnings
 
 import numpy as np
 import pandas as pd
 import polars as pl
 import pytest
+from scipy import sparse
 from sklearn.model_selection import cross_val_score
 from sklearn.pipeline import make_pipeline
 
@@ -97,6 +99,24 @@ def test_numbered_frames_are_as_arrays():
     for table in (polars, polars.to_arrow()):
         X = PopularityRecommender().fit(table)._fit_X
         assert X.item_ids.tolist() == ["5", "7", "9"] and X.user_ids.tolist() == [0, 1, 2, 3]
+
+
+def test_small_integers_may_be_met_often():
+    users, items = np.r_[np.zeros(256, int), 1, 1, 0], np.r_[np.zeros(256, int), 1, 0, 1]
+    for dtype, convert in itertools.product((np.uint8, np.int8, bool), (sparse.coo_matrix, sparse.coo_array)):
+        met = convert((np.ones(259, dtype), (users, items)), shape=(2, 2))
+        X = Interactions.from_matrix(met)
+        assert X.lengths.tolist() == [2, 2] and X.weights.tolist() == [256, 1, 1, 1]
+        assert PopularityRecommender().fit(met).item_counts_.tolist() == [2, 2]
+
+
+@pytest.mark.parametrize("read", [Interactions.from_matrix, PopularityRecommender().fit])
+def test_gaps_of_a_pivot_are_told_what_to_do_with(read):
+    log = pd.DataFrame({"user": [1, 1, 2], "item": [5, 6, 5], "rating": [3.0, 4.0, 5.0]})
+    pivot = log.pivot_table(index="user", columns="item", values="rating")
+    with pytest.raises(ValueError, match=r"Input X contains NaN, 1 times: gaps.*Fill them with 0"):
+        read(pivot)
+    read(pivot.fillna(0))
 
 
 @pytest.mark.parametrize("change", [lambda p: p, lambda p: p.astype(SPARSE), lambda p: p.rename(columns=str)])

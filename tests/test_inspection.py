@@ -1,5 +1,6 @@
 """Displays draw the figures that a fitted estimator has, and say what they cannot draw."""
 
+import copy
 import sys
 
 import matplotlib
@@ -353,3 +354,15 @@ def test_path_map_refuses_what_is_not_there(est, X):
     bare = PathMapDisplay(np.ones((1, 1)), np.ones(1), np.zeros(1, int), ["a"])
     with pytest.raises(ValueError, match="describe needs item_nodes"):
         bare.describe(0)
+
+
+def test_categories_without_paths_and_layers_of_one_node(est, X):
+    labels = {item: "abc"[place % 3] for place, item in enumerate(X.item_ids.tolist())}
+    gone = X.item_ids[est.item_counts_ > 0][0]
+    left = copy.deepcopy(est).remove_items([gone])
+    display = PathMapDisplay.from_estimator(left, labels | {gone: "rare"})
+    assert sorted(display.categories) == ["a", "b", "c"] and np.isfinite(display.shares).all()
+    with pytest.raises(ValueError, match="labels has no category for any item on a path"):
+        PathMapDisplay.from_estimator(left, {gone: "rare"})
+    one_node = DeepRetrievalRecommender(**QUICK | {"width": 1, "depth": 1}).fit(X)
+    assert sorted(PathMapDisplay.from_estimator(one_node, labels).categories) == ["a", "b", "c"]

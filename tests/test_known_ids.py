@@ -8,7 +8,7 @@ from quick import copies_of, for_each, recommenders
 from sklearn.exceptions import NotFittedError
 from sklearn.pipeline import make_pipeline
 
-from drlearn import Interactions, ItemKNNRecommender
+from drlearn import Interactions, ItemKNNRecommender, PopularityRecommender
 from drlearn.preprocessing import LastEvents
 
 SOFTMAX = {"n_epochs": 1, "embedding_dim": 8, "random_state": 0}
@@ -145,3 +145,26 @@ def test_users_may_be_tuples():
         est.recommend([(7, 7)])
     est = ItemKNNRecommender().fit(rows)  # users are numbers: tuples are histories
     np.testing.assert_array_equal(est.recommend([(1, 2)], k=2), est.recommend([[1, 2]], k=2))
+
+
+@pytest.mark.parametrize("ids", [[(1, 1), (1, 2), (2, 1)], [0.5, 1.0, 2.5]], ids=["tuples", "floats"])
+def test_users_known_by_tuples_or_floats_in_any_form(ids):
+    X = Interactions.from_sequences([[1, 2], [2, 3], [3, 1]], user_ids=ids)
+    est = PopularityRecommender().fit(X)
+    wanted, some = est.recommend(X[[1, 2]], k=1), ids[1:]
+    index = pd.MultiIndex.from_tuples(some) if type(ids[0]) is tuple else pd.Index(some)
+    array = np.fromiter(some, dtype=object, count=2) if type(ids[0]) is tuple else np.array(some)
+    for users in (some, pd.Series(some), index, array):
+        np.testing.assert_array_equal(est.recommend(users, k=1), wanted)
+    assert est.recommend([[2], [3]], k=1).shape == (2, 1)  # histories all the same
+
+
+def test_numbers_of_rows_may_be_a_range():
+    est = PopularityRecommender().fit([[1, 2], [2, 3]])
+    np.testing.assert_array_equal(est.recommend(range(2), k=1), est.recommend([0, 1], k=1))
+
+
+def test_integers_beyond_int64_are_called_that():
+    est = PopularityRecommender().fit([[1, 2]])
+    with pytest.raises(TypeError, match=r"known ids are integers, but the new ones.*integers beyond int64"):
+        est.partial_fit([[2**63 + 9, 1]])

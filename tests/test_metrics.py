@@ -281,6 +281,12 @@ def test_scorer_takes_truth_as_y(X):
     assert make_scorer("ndcg", k=3)(est, history, lists) == make_scorer("ndcg", k=3)(est, X)
 
 
+def test_scorer_ignores_labels(X):
+    labels = np.arange(len(X)) % 2
+    est, scorer = PopularityRecommender().fit(X), make_scorer("recall")
+    assert scorer(est, X, labels) == scorer(est, X)
+
+
 def test_several_metrics_cost_one_recommendation(X):
     class Counting(MostTaken):
         n_calls = 0

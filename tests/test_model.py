@@ -1,4 +1,7 @@
 import copy
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -265,6 +268,33 @@ def test_session_repeats_with_its_seed():
         with torch_session(seed):
             draws.append(torch.rand(4))
     assert torch.equal(draws[0], draws[1]) and not torch.equal(draws[0], draws[2])
+
+
+def test_sessions_with_a_seed_take_turns():
+    def draws_of(seed):
+        with torch_session(seed):
+            first = torch.rand(4)
+            time.sleep(0.05)  # who else were in here would draw now
+            return torch.cat([first, torch.rand(4)])
+
+    state, alone = torch.get_rng_state(), [draws_of(seed) for seed in range(4)]
+    with ThreadPoolExecutor(4) as pool:
+        together = list(pool.map(draws_of, range(4)))
+    assert all(map(torch.equal, alone, together))
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_a_session_may_give_the_random_state_back_before_its_end():
+    def session(seed):
+        with torch_session(seed) as drawn:
+            torch.rand(4)
+            drawn()
+            both_inside.wait()
+
+    state, both_inside = torch.get_rng_state(), threading.Barrier(2, timeout=60)
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(session, range(2)))
+    assert torch.equal(torch.get_rng_state(), state)
 
 
 def test_items_without_paths_teach_nothing():

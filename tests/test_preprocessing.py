@@ -120,6 +120,18 @@ def test_matrices_are_taken(transformer, rows, convert):
     assert [row.tolist() for row in kept] == rows and kept.shape == (3, 4)
 
 
+def test_k_core_reads_columns_as_the_items_of_fit():
+    rng = np.random.default_rng(0)
+    table = pd.DataFrame(rng.integers(0, 2, (60, 20)), columns=range(1, 21))
+    core = KCore(2, 30).fit(table)
+    assert core.transform(table.to_numpy()) == core.transform(
+        Interactions.from_matrix(table.to_numpy(), item_ids=table.columns)
+    )
+    assert (
+        core.transform(table.to_numpy()).n_events == core.transform(table).n_events < table.to_numpy().sum()
+    )
+
+
 def test_k_core_refuses_a_matrix_of_another_width():
     core = KCore(min_user_events=1, min_item_events=1).fit(np.ones((2, 3)))
     with pytest.raises(ValueError, match="X has 4 features, but KCore is expecting 3 features as input"):

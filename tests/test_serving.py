@@ -224,6 +224,29 @@ def test_an_encoder_of_ones_own_is_copied_whole(X):
     assert encoder.one.weight is encoder.other.weight
 
 
+@pytest.mark.parametrize("own", [False, True], ids=["built-in", "own"])
+@each
+def test_fits_in_threads_are_as_alone(est, X, own):
+    class Dropping(nn.Module):
+        def forward(self, events):
+            return nn.functional.dropout(events.cumsum(dim=1), 0.3, self.training)
+
+    if own and not hasattr(est, "encoder"):
+        pytest.skip("It has no encoder.")
+
+    def lists_of(seed):
+        one = clone(est).set_params(random_state=seed) if hasattr(est, "random_state") else clone(est)
+        if own:
+            one.set_params(encoder=Dropping())
+        return one.fit(X).recommend(X[:50], k=20)
+
+    state, alone = torch.get_rng_state(), [lists_of(seed) for seed in range(6)]
+    with ThreadPoolExecutor(6) as pool:
+        together = list(pool.map(lists_of, range(6)))
+    np.testing.assert_array_equal(alone, together)
+    assert torch.equal(torch.get_rng_state(), state)
+
+
 def test_threads_of_other_libraries_are_left_as_they_were(X):
     est = SoftmaxRecommender(**SOFTMAX, encoder=Normed()).fit(X)  # which serves through torch
     before = torch.get_num_threads(), [pool["num_threads"] for pool in threadpool_info()]

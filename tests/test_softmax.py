@@ -1,7 +1,9 @@
 """The softmax scanned whole: the contract, user vectors, encoders, and what training leaves alone."""
 
 import numpy as np
+import pandas as pd
 import pytest
+import sklearn
 import torch
 from contract import NeighboursContract, assert_same, histories, planted
 from sklearn.model_selection import GridSearchCV
@@ -96,6 +98,26 @@ def test_only_the_mean_does_not_depend_on_order(X, encoder):
     rows = [row for row in histories(X) if len(set(row)) > 2]
     straight, reversed_ = est.transform(rows), est.transform([row[::-1] for row in rows])
     assert np.allclose(straight, reversed_, rtol=1e-4, atol=1e-5) == (encoder == "mean")
+
+
+def test_vectors_of_a_table_of_events_have_its_users_as_index():
+    X = make_interactions(60, 40, random_state=0)
+    est = SoftmaxRecommender(**QUICK).fit(X).set_output(transform="pandas")
+    log = pd.DataFrame({"user": [7, 5, 7, 3], "item": [1, 2, 3, 4]}, index=["a", "b", "c", "d"])
+    frame = est.transform(log)
+    assert frame.index.tolist() == [3, 5, 7]
+    assert frame.columns.tolist() == est.get_feature_names_out().tolist()
+    np.testing.assert_array_equal(frame, est.transform([[4], [2], [1, 3]]))
+    with sklearn.config_context(transform_output="pandas"):
+        assert SoftmaxRecommender(**QUICK).fit_transform(log.replace({3: 7})).index.tolist() == [5, 7]
+
+
+@pytest.mark.parametrize("name, value", [("history_length", 0), ("history_length", None), ("n_jobs", 0)])
+def test_parameters_that_serving_reads_are_checked_there(X, name, value):
+    est = SoftmaxRecommender(**QUICK).fit(X).set_params(**{name: value})
+    for call in (est.recommend, est.transform):
+        with pytest.raises((ValueError, TypeError), match=f"^{name} must be"):
+            call(X[1:3])
 
 
 def test_repeats_are_learned_where_asked_for():

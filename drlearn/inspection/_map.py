@@ -90,7 +90,7 @@ class PathMapDisplay:
         titles : mapping of item id to str, or array-like of shape (n_items,), default=None
             What `describe` calls the items, read as `labels` are; their ids where there is none.
         max_categories : int, default=30
-            Only so many, the most frequent, get a row.
+            Only so many, the most frequent, get a row; none of whose items is on a path gets none.
         measure, ax, **kwargs
             As in `plot`.
 
@@ -125,7 +125,7 @@ class PathMapDisplay:
         item_nodes = np.where((est.item_paths_ == NO_PATH)[..., None], -1, space.decode(est.item_paths_))
         membership, names = _memberships(_labels_of(labels, ids))
         nodes, shares, overall = _shares(item_nodes[:, :, layer], membership)
-        frequent = np.argsort(-overall, kind="stable")[:max_categories]
+        frequent = np.argsort(-overall, kind="stable")[: min(max_categories, np.count_nonzero(overall))]
         columns, rows = _order(shares[:, frequent] / overall[frequent])
         chosen = frequent[rows]
         display = cls(
@@ -297,6 +297,8 @@ def _shares(item_nodes, membership):
     nodes, place = np.unique(item_nodes[items, columns], return_inverse=True)
     shape = len(nodes), len(item_nodes)
     counts = (sparse.csr_array((weights, (place, items)), shape=shape) @ membership).toarray()
+    if not counts.any():
+        raise ValueError("labels has no category for any item on a path; removed items are on none.")
     overall = counts.sum(axis=0) / counts.sum()
     totals = counts.sum(axis=1, keepdims=True) + _PRIOR_ITEMS
     return nodes, (counts + _PRIOR_ITEMS * overall) / totals, overall
@@ -305,9 +307,12 @@ def _shares(item_nodes, membership):
 def _order(lift):
     """Return an order of nodes and of categories in which alike ones stand together: a broad diagonal."""
     from scipy.cluster.hierarchy import leaves_list, linkage
+    from scipy.spatial.distance import pdist
 
     rows = np.arange(lift.shape[1])
     if len(rows) > 2:
-        rows = leaves_list(linkage(np.log(lift).T, "average", metric="correlation", optimal_ordering=True))
+        with np.errstate(invalid="ignore"):  # what is as frequent everywhere correlates with nothing
+            distances = np.nan_to_num(pdist(np.log(lift).T, "correlation"), nan=1.0)
+        rows = leaves_list(linkage(np.maximum(distances, 0), "average", optimal_ordering=True))
     strongest = lift[:, rows].argmax(axis=1)
     return np.lexsort((-lift.max(axis=1), strongest)), rows

@@ -10,11 +10,12 @@ from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
 from drlearn._history import compiling_told
+from drlearn._hits import is_labels
 from drlearn._html import LearnedHTML
 from drlearn._runtime import effective_n_threads
 from drlearn.interactions import Interactions
 from drlearn.metrics import f1_at_k
-from drlearn.recommenders._inputs import check_number, is_labels
+from drlearn.recommenders._inputs import check_number
 from drlearn.recommenders._lists import items_of, take_rows
 from drlearn.recommenders._persistence import Persistent
 from drlearn.recommenders._reading import Reading
@@ -113,7 +114,7 @@ class BaseRecommender(Reading, Persistent, Streaming, LearnedHTML, BaseEstimator
         exclude_seen : bool, or histories in any form that `fit` takes, default=True
             Leave out the items of the user's own history, as it comes in here: what a filter has taken out
             of it, in a Pipeline for instance, may be recommended. Given one history a row of X, their items
-            are left out instead.
+            are left out instead; of an event table, those of its users, found by their ids.
         allow, deny : array-like of item ids, default=None
             Only these items; not these. Both filter before ranking; ids unknown from fit are ignored.
         return_scores : bool, default=False
@@ -133,8 +134,8 @@ class BaseRecommender(Reading, Persistent, Streaming, LearnedHTML, BaseEstimator
         NotFittedError
             Before `fit`.
         ValueError
-            Where `k` is out of range, a user id is unknown, `exclude_seen` has other rows than X, or item
-            ids, none of them known, are of another type than those of fit.
+            Where `k` is out of range, a user id is unknown, `exclude_seen` has other rows than X, as a table
+            other users, or item ids, none of them known, are of another type than those of fit.
 
         Warns
         -----
@@ -215,18 +216,20 @@ class BaseRecommender(Reading, Persistent, Streaming, LearnedHTML, BaseEstimator
         >>> est.score([["c", "b"]], y=[["a"]]) == 2 / (3 + 1)  # one hit among the 3 items there are
         True
         """
-        check_is_fitted(self)
         now = self._now()
-        if y is None or is_labels(y):
-            X = now._rows_to_split(X)
-            if not (X.lengths > 1).any():
-                raise ValueError(
-                    "X has no user with two events to split into history and truth; score needs at least one."
-                )
-            X, y = X.split(0.5)
-        X = now._histories(X)
+        history, truth = now._history_and_truth(X, y, 0.5)
+        if is_labels(y) and not history.lengths.any():
+            raise ValueError(
+                "X has no user with two events to split into history and truth; score needs at least one."
+            )
         k = min(_DEFAULT_K, now.n_items_)
-        return f1_at_k(y, now._serve(X, k, now._judged_without_seen, None, None)[0], k)
+        return f1_at_k(truth, now._serve(history, k, now._judged_without_seen, None, None)[0], k)
+
+    def _history_and_truth(self, X, y, share):
+        """Split rows into what is shown and what is to be found, unless `y` is the latter."""
+        check_is_fitted(self)
+        X = self._rows_to_split(X)
+        return X.split(share) if is_labels(y) else (X, y)
 
     @property
     def _judged_without_seen(self):

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-import warnings
 from typing import NamedTuple
 
 import numpy as np
 
+from drlearn._history import warn_caller
 from drlearn.search.rerank import Catalogue, retrieve
 from drlearn.structure.paths import NO_PATH
 
@@ -125,8 +125,7 @@ def warn_if_collapsed(row, n_items, alpha):
         return
     largest = row["max_path_size"]
     if largest > _COLLAPSED_SHARE * n_items:
-        warnings.warn(
+        warn_caller(
             f"the structure collapsed: the largest path holds {largest} of {n_items} items, so many users "
-            f"get the same ones. Raise alpha (it was {alpha:.3g}), raise width, or start from init='kmeans'.",
-            stacklevel=2,
+            f"get the same ones. Raise alpha (it was {alpha:.3g}), raise width, or start from init='kmeans'."
         )

@@ -6,6 +6,7 @@ from numbers import Integral, Real
 
 import narwhals.stable.v1 as nw
 import numpy as np
+from scipy import sparse
 from sklearn.utils import check_random_state
 
 from drlearn._history import warn_caller
@@ -74,7 +75,9 @@ def warn_of_memory(n_bytes, advice):
 
 
 def as_numbers(X):
-    """Return X, an array of strings or objects as an array of numbers."""
+    """Return X, an array of strings or objects as an array of numbers, and small integers as wide ones."""
+    if sparse.issparse(X) and X.dtype.itemsize < 4:  # duplicates are summed in the type that they have
+        return X.astype(np.float64)
     if not isinstance(X, np.ndarray) or X.dtype.kind not in "USO":
         return X
     try:
@@ -96,7 +99,7 @@ def has_no_rows(X):
 
 def is_ids(X):
     """Whether X is a list of user ids rather than of histories."""
-    if isinstance(X, (list, tuple)):
+    if isinstance(X, (list, tuple, range)):
         return len(X) > 0 and all(map(_is_scalar, X))
     if isinstance(X, Interactions) or not hasattr(X, "__array__") or nw.dependencies.is_into_dataframe(X):
         return False
@@ -106,10 +109,3 @@ def is_ids(X):
 
 def _is_scalar(x):
     return type(x) in (int, str) or (not isinstance(x, (list, tuple)) and np.ndim(x) == 0)
-
-
-def is_labels(y):
-    """Whether y is a label a row, which scikit-learn passes around, and not a truth."""
-    if isinstance(y, (list, Interactions)) or np.ndim(y) != 1:
-        return False
-    return not any(np.ndim(label) for label in np.asarray(y)[:1])

@@ -8,8 +8,8 @@ import numpy as np
 from sklearn.utils.validation import validate_data
 
 from drlearn._history import warn_caller
-from drlearn._readers import holds_no_event, is_matrix, matrix_ids, read_matrix
-from drlearn._vocabulary import as_ids, differ_in_kind
+from drlearn._readers import holds_no_event, is_event_table, is_matrix, matrix_ids, read_matrix
+from drlearn._vocabulary import Vocabulary, as_ids, differ_in_kind
 from drlearn.interactions import Interactions, as_interactions
 from drlearn.recommenders._inputs import as_numbers, has_no_rows, is_ids
 
@@ -72,15 +72,17 @@ class Reading:
             ) from error
 
     def _are_users(self, X):
-        """Whether X holds user ids; tuples are some where users of fit are known by tuples."""
+        """Whether X holds user ids; tuples and arrays of floats do where users of fit are known by such."""
         if type(X) is not list and isinstance(X, (str, Integral)):
             raise TypeError(
                 f"X must be a list of user ids or of histories, got {X!r}; wrap a single id in a list."
             )
         if is_ids(X):
             return True
-        by_tuples = any(type(user) is tuple for user in self._fit_X.user_ids[:1])
-        return by_tuples and isinstance(X, (list, np.ndarray)) and {*map(type, X)} == {tuple}
+        kind = next(map(type, self._fit_X.user_ids[:1].tolist()), None)
+        if kind not in (tuple, float) or isinstance(X, tuple) or getattr(X, "ndim", 1) != 1 or len(X) == 0:
+            return False
+        return all(isinstance(user, kind) for user in X)
 
     def _rows_to_split(self, X):
         """Return X with all items that it names, known or not."""
@@ -91,10 +93,9 @@ class Reading:
         """Rows whose items are left out: the histories, others that were given, or None."""
         if isinstance(exclude_seen, (bool, np.bool_)):
             return histories if exclude_seen else None
-        if has_no_rows(exclude_seen):
-            seen = self._fit_X[:0]
-        else:
-            seen = as_interactions(exclude_seen).reindex(self._fit_X.item_vocabulary)[0]
+        seen, _ = self._known(exclude_seen, "exclude_seen")
+        if is_event_table(exclude_seen):
+            return _of_users(seen, histories.user_ids)
         if len(seen) != len(histories):
             raise ValueError(
                 f"exclude_seen has {len(seen)} rows but X has {len(histories)}: pass one history a row of X, "
@@ -104,7 +105,7 @@ class Reading:
 
     def _converted(self, X, reset):
         """Return X as Interactions over the items it names; a matrix's columns are those of fit."""
-        if not reset and has_no_rows(X):
+        if not reset and (has_no_rows(X) or holds_no_event(X)):
             return self._fit_X[:0]
         if not isinstance(X, Interactions) and is_matrix(X):
             users, items = matrix_ids(X)
@@ -112,7 +113,7 @@ class Reading:
                 X = self._columns_of_fit(X, items)
             X = validate_data(
                 self, as_numbers(X), accept_sparse="csr", dtype=[np.float64, np.float32],
-                ensure_non_negative=True, reset=reset,
+                ensure_non_negative=True, ensure_all_finite="allow-nan", reset=reset,
             )  # fmt: skip
             # Columns are the items of fit in their order, whatever their ids.
             items = items if reset else self._fit_X.item_ids
@@ -140,24 +141,28 @@ class Reading:
 
     def _over_fitted_items(self, X):
         """Return histories of items that fit met, as Interactions over its items; warn of unknown ones."""
+        known, dropped = self._known(X, "X")
+        if len(dropped):
+            warn_caller(
+                f"X has {len(dropped)} item id(s) unknown from fit, left out of the histories: "
+                f"{dropped[:_LISTED].tolist()}."
+            )
+        return self._of_met_items(known)
+
+    def _known(self, X, name):
+        """Return histories over the items of fit, and unknown ids; raise where all are, of another kind."""
         vocabulary = self._fit_X.item_vocabulary
         if isinstance(X, (list, tuple)) and len(X):
             known, dropped = Interactions._from_known(X, vocabulary)
         else:
             known, dropped = self._converted(X, reset=False).reindex(vocabulary)
-        if len(dropped) == 0:
-            return self._of_met_items(known)
-        if known.n_events == 0 and differ_in_kind(dropped, vocabulary.ids):
+        if len(dropped) and known.n_events == 0 and differ_in_kind(dropped, vocabulary.ids):
             raise ValueError(
-                f"X has no item known from fit; its first ids are {dropped[:_LISTED].tolist()}, those of fit "
-                f"{vocabulary.ids[:3].tolist()}. Rows are users and entries are item ids: check ids, their "
-                "type, and the orientation of X."
+                f"{name} has no item known from fit; its first ids are {dropped[:_LISTED].tolist()}, those "
+                f"of fit {vocabulary.ids[:3].tolist()}. Rows are users and entries are item ids: check ids, "
+                f"their type, and the orientation of {name}."
             )
-        warn_caller(
-            f"X has {len(dropped)} item id(s) unknown from fit, left out of the histories: "
-            f"{dropped[:_LISTED].tolist()}."
-        )
-        return self._of_met_items(known)
+        return known, dropped
 
     def _of_met_items(self, X):
         """Leave out items of the vocabulary without events in fit: their vectors are as they were drawn."""
@@ -165,3 +170,16 @@ class Reading:
             return X
         met = self.item_counts_[X.items] > 0
         return X if met.all() else X.keep(met)
+
+
+def _of_users(seen, user_ids):
+    """Return the rows of an event table for users of other rows; those who have none have seen nothing."""
+    rows = Vocabulary(seen.user_ids).encode(user_ids)
+    others = len(seen) - len(np.unique(rows[rows >= 0]))
+    if others:
+        raise ValueError(
+            f"exclude_seen is a table of events, {others} of whose {len(seen)} users are not in X: leave "
+            "them out, or pass a list of histories, one a row of X."
+        )
+    lengths = np.where(rows >= 0, seen.lengths[rows], 0)
+    return seen._gather(seen.indptr[rows], lengths, user_ids)

@@ -103,7 +103,7 @@ class StructureRetrieval(SoftmaxBase):
         exclude_seen : bool, or histories in any form that `fit` takes, default=True
             Leave out the items of the user's own history, as it comes in here: what a filter has taken out
             of it, in a Pipeline for instance, may be recommended. Given one history a row of X, their items
-            are left out instead.
+            are left out instead; of an event table, those of its users, found by their ids.
         allow, deny : array-like of item ids, default=None
             Only these items; not these. Both filter before ranking; ids unknown from fit are ignored.
         return_scores : bool, default=False
@@ -129,7 +129,8 @@ class StructureRetrieval(SoftmaxBase):
             Before `fit`.
         ValueError
             Where `k` or `beam_size` is out of range, a user id is unknown, `exclude_seen` has other rows
-            than X, or item ids, none of them known, are of another type than those of fit.
+            than X, as a table other users, or item ids, none of them known, are of another type than those
+            of fit.
 
         Warns
         -----
@@ -252,6 +253,7 @@ class StructureRetrieval(SoftmaxBase):
 
     def _answer(self, X, beam_size, k, allowed, seen):
         """User vectors of histories, and what `_retrieve` returns for them."""
+        self._check_served()
         if self.encoder_ is None:  # a caller's own
             users = self._encode(X)
             return users, *self._retrieve(users, beam_size, k, allowed, seen)

@@ -8,11 +8,13 @@ from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
+from sklearn import get_config
 from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
 from drlearn._history import progress_bar, warn_caller
+from drlearn._readers import is_event_table
 from drlearn._runtime import stream
 from drlearn.recommenders._base import BaseRecommender
 from drlearn.recommenders._inputs import check_choice, check_device, check_n_jobs, check_number, check_seed
@@ -57,7 +59,12 @@ class SoftmaxBase(ClassNamePrefixFeaturesOutMixin, TransformerMixin, SimilarItem
 
     def _n_training_threads(self):
         """One for a caller's own encoder: its dropout draws from torch's global state, in turn."""
-        return self._n_threads() if isinstance(self.encoder, str) else 1
+        return 1 if self._own_encoder else self._n_threads()
+
+    @property
+    def _own_encoder(self):
+        """Whether the encoder is a caller's own, which may draw from torch's random state."""
+        return not isinstance(self.encoder, str)
 
     def _seed(self):
         return int(check_random_state(self.random_state).randint(2**31 - 1))
@@ -72,7 +79,7 @@ class SoftmaxBase(ClassNamePrefixFeaturesOutMixin, TransformerMixin, SimilarItem
         if not isinstance(self.random_state, Integral):
             del parameters["random_state"]
         identity = "" if self.checkpoint_dir is None else identity_of(type(self).__name__, parameters, X)
-        checkpoint = Checkpoint(self.checkpoint_dir, identity)
+        checkpoint = Checkpoint(self.checkpoint_dir, identity, draws=self._own_encoder)
         if "seed" not in checkpoint.facts:
             checkpoint.facts["seed"] = self._seed()
         return checkpoint, checkpoint.facts["seed"]
@@ -91,7 +98,7 @@ class SoftmaxBase(ClassNamePrefixFeaturesOutMixin, TransformerMixin, SimilarItem
     def _new_model(self, n_items):
         from drlearn.structure.model import SoftmaxModel
 
-        encoder = self.encoder if isinstance(self.encoder, str) else copy.deepcopy(self.encoder)
+        encoder = copy.deepcopy(self.encoder) if self._own_encoder else self.encoder
         return SoftmaxModel(n_items, self.embedding_dim, encoder).to(self.device)
 
     def _new_trainer(
@@ -193,7 +200,7 @@ class SoftmaxBase(ClassNamePrefixFeaturesOutMixin, TransformerMixin, SimilarItem
 
         Returns
         -------
-        ndarray of shape (n_users, embedding_dim), float32
+        ndarray of shape (n_users, embedding_dim), float32; a DataFrame by `set_output`
             Of length sqrt(embedding_dim), such that inner products with `item_vectors_` are the
             softmax's logits; zeros for users without events.
 
@@ -214,9 +221,26 @@ class SoftmaxBase(ClassNamePrefixFeaturesOutMixin, TransformerMixin, SimilarItem
         """
         check_is_fitted(self)
         now = self._now()
-        return now._encode(now._histories(X))
+        histories = now._histories(X)
+        vectors = now._encode(histories)
+        return self._by_user(vectors, histories.user_ids) if is_event_table(X) else vectors
+
+    def _by_user(self, vectors, user_ids):
+        """Where pandas output is asked for, a frame: scikit-learn would give it the index of the events."""
+        how = getattr(self, "_sklearn_output_config", {})
+        if how.get("transform", get_config()["transform_output"]) != "pandas":
+            return vectors
+        import pandas as pd
+
+        return pd.DataFrame(vectors, index=user_ids)
+
+    def _check_served(self):
+        """Check the parameters that serving reads, which may have been set after `fit`."""
+        check_number(self.history_length, "history_length", Integral, 1)
+        check_n_jobs(self.n_jobs)
 
     def _encode(self, X):
+        self._check_served()
         if self.encoder_ is None:  # a caller's own
             from drlearn.structure.encoding import encode_rows
             from drlearn.structure.model import torch_session

@@ -51,7 +51,7 @@ class Streaming:
         ----------
         X : in any form that `fit` takes
             New events only, with times and weights where `fit` had them; none change nothing. Rows of arrays
-            and lists are the users 0, 1, ..., as in `fit`; columns of a matrix are the items of `fit`.
+            and lists are the users 0, 1, ..., as in `fit`; columns of a matrix are the items known so far.
         y : ignored
             For scikit-learn's sake.
 

@@ -54,6 +54,14 @@ class StructureFit(StructureRetrieval):
         nodes = 48 * self.embedding_dim * width * (1 + (self.depth - 1) * width)
         return max(super()._peak_bytes(X), an_item * X.n_items + an_event * X.n_events) + nodes
 
+    def _new_models(self, n_items, space):
+        """The softmax's model and the structure's, drawn in this order."""
+        from drlearn.structure.model import StructureModel
+
+        model = self._new_model(n_items)
+        structure = StructureModel(self.embedding_dim, space.width, space.depth, self.n_hidden)
+        return model, structure.to(self.device)
+
     def _alpha(self, counts, space):
         from drlearn.structure.assignment import automatic_alpha
 

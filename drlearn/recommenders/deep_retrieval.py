@@ -258,10 +258,13 @@ class DeepRetrievalRecommender(StructureStreaming):
             self._peak_bytes(X), "Lower n_candidate_paths, embedding_dim or width, or leave out rare items."
         )
         checkpoint, seed = self._checkpoint(X)
-        with torch_session(seed), Shards(self._n_training_threads()) as shards:
-            return self._expectation_maximization(X, counts, space, seed, shards, checkpoint)
+        with torch_session(seed) as drawn, Shards(self._n_training_threads()) as shards:
+            models = self._new_models(X.n_items, space)
+            if not self._own_encoder:
+                drawn()
+            return self._expectation_maximization(X, counts, space, *models, seed, shards, checkpoint)
 
-    def _expectation_maximization(self, X, counts, space, seed, shards, checkpoint):
+    def _expectation_maximization(self, X, counts, space, model, structure, seed, shards, checkpoint):
         """The paper's training: all together first, then EM over a frozen softmax (section 3)."""
         from drlearn.recommenders import _diagnostics
         from drlearn.structure.encoding import encode_pairs
@@ -270,7 +273,7 @@ class DeepRetrievalRecommender(StructureStreaming):
         started, reached = time.perf_counter(), checkpoint.facts
         history = TrainingHistory(reached.get("history", ()), self.verbose)
         X, validation = self._hold_out(X, seed)
-        model, structure, item_paths = self._train_together(X, counts, space, seed, shards, checkpoint)
+        item_paths = self._train_together(X, counts, space, model, structure, seed, shards, checkpoint)
         targets = target_events(X, self.repeats)
         users, events = encode_pairs(model, X, targets, self.history_length, shards)
         met = X.items[events]
@@ -331,16 +334,11 @@ class DeepRetrievalRecommender(StructureStreaming):
         checkpoint.restore(parts)
         return ScoreTable(checkpoint.arrays["codes"], checkpoint.arrays["scores"])
 
-    def _train_together(self, X, counts, space, seed, shards, checkpoint):
-        """Train encoder, softmax and, once items have paths, the structure; return the paths too."""
+    def _train_together(self, X, counts, space, model, structure, seed, shards, checkpoint):
+        """Train encoder, softmax and, once items have paths, the structure; return the paths."""
         from drlearn.structure.initialization import kmeans_paths, random_paths
-        from drlearn.structure.model import StructureModel
         from drlearn.structure.training import PathTargets, target_events
 
-        model = self._new_model(X.n_items)
-        structure = StructureModel(self.embedding_dim, space.width, space.depth, self.n_hidden).to(
-            self.device
-        )
         trainer = self._new_trainer(
             model, structure, X, target_events(X, self.repeats), counts, self.n_epochs, 1.0,
             self._batch_size(X), seed, shards,
@@ -367,7 +365,7 @@ class DeepRetrievalRecommender(StructureStreaming):
                 losses = trainer.epoch(epoch, targets, bar.update)
             facts = {"epoch": epoch + 1, "step": trainer.step, "losses": losses}
             checkpoint.keep(facts, parts, {"item_paths": item_paths})
-        return model, structure, item_paths
+        return item_paths
 
     def _maximize(self, users, items, item_vectors, item_paths, beams, alpha, seed, iteration):
         """M-step: score the paths of every item by its events' beams, then assign (section 3)."""

@@ -114,8 +114,10 @@ class SoftmaxRecommender(SoftmaxBase):
         warn_of_memory(self._peak_bytes(X), "Lower embedding_dim, or leave out rare items.")
         checkpoint, seed = self._checkpoint(X)
         history = TrainingHistory(checkpoint.facts.get("history", ()), self.verbose)
-        with torch_session(seed), Shards(self._n_training_threads()) as shards:
+        with torch_session(seed) as drawn, Shards(self._n_training_threads()) as shards:
             model = self._new_model(X.n_items)
+            if not self._own_encoder:
+                drawn()
             targets, counts = target_events(X, self.repeats), X.item_counts()
             trainer = self._new_trainer(
                 model, None, X, targets, counts, self.n_epochs, 1.0, self._batch_size(X), seed, shards
@@ -145,7 +147,7 @@ class SoftmaxRecommender(SoftmaxBase):
 
         history, started = TrainingHistory(self.history_, self.verbose), time.perf_counter()
         seed = self._seed() + int(counts.sum())  # other draws every time
-        with torch_session(seed), Shards(self._n_training_threads()) as shards:
+        with torch_session(seed if self._own_encoder else None), Shards(self._n_training_threads()) as shards:
             rows, model = self._stream(X, fresh, shards)
             loss = self._train_on(rows, model, counts, self._batch_size(X), seed, shards)
             history.record(epoch="partial_fit", softmax_loss=loss, seconds=time.perf_counter() - started)

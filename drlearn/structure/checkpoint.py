@@ -5,13 +5,13 @@ from __future__ import annotations
 import hashlib
 import tempfile
 import time
-import warnings
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import nn
 
+from drlearn._history import warn_caller
 from drlearn._storage import clear_model, read_model, write_model
 from drlearn._version import __version__
 
@@ -27,6 +27,8 @@ class Checkpoint:
         None keeps nothing.
     identity : str
         What says whether the fit is the same: see `identity_of`.
+    draws : bool
+        Whether the fit draws from torch's random state, as a caller's own encoder may: it is kept too.
 
     Attributes
     ----------
@@ -40,8 +42,9 @@ class Checkpoint:
         Where the directory holds the checkpoint of another fit, or a damaged one, or cannot be written.
     """
 
-    def __init__(self, directory, identity):
-        self._directory, self._identity, self._written = directory, identity, time.monotonic()
+    def __init__(self, directory, identity, draws):
+        self._directory, self._identity, self._draws = directory, identity, draws
+        self._written = time.monotonic()
         self.facts, self.arrays = {}, {}
         if directory is None:
             return
@@ -72,7 +75,7 @@ class Checkpoint:
             kept = {key.removeprefix(prefix): a for key, a in self.arrays.items() if key.startswith(prefix)}
             if kept:
                 _set_state(part, kept)
-        if "torch_random_state" in self.arrays:  # a caller's own encoder may draw from it
+        if self._draws and self.arrays:
             torch.set_rng_state(torch.from_numpy(self.arrays["torch_random_state"]))
 
     def keep(self, facts, parts, arrays, *, at_once=False):
@@ -82,13 +85,14 @@ class Checkpoint:
             return
         if not at_once and time.monotonic() - self._written < SECONDS_BETWEEN:
             return
-        arrays = arrays | {"torch_random_state": torch.get_rng_state().numpy()}
+        if self._draws:
+            arrays = arrays | {"torch_random_state": torch.get_rng_state().numpy()}
         for name, part in parts.items():
             arrays |= {f"{name}/{key}": array for key, array in _state(part).items()}
         try:
             write_model(self._directory, {"identity": self._identity, "facts": self.facts}, arrays)
         except OSError as error:  # a fit is worth more than its checkpoint
-            warnings.warn(f"the checkpoint was not written: {error}; the fit goes on.", stacklevel=2)
+            warn_caller(f"the checkpoint was not written: {error}; the fit goes on.")
         self._written = time.monotonic()
 
     def clear(self):

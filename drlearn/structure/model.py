@@ -312,11 +312,17 @@ def with_weights(make, weights):
 
 @contextlib.contextmanager
 def torch_session(seed=None):
-    """Run torch and BLAS on one thread, with a seed on a random state of torch's own; then restore all."""
-    with _one_thread(), torch.random.fork_rng(devices=[], enabled=seed is not None):
+    """Run torch and BLAS on one thread, with a seed on a random state of torch's own; then restore all.
+
+    The random state is the process's: who has seeded it draws alone, and others with a seed wait. What the
+    session is entered as gives it back before the end, once nothing more is drawn from it.
+    """
+    with _one_thread(), contextlib.ExitStack() as drawing:
         if seed is not None:
+            drawing.enter_context(_random_state)
+            drawing.enter_context(torch.random.fork_rng(devices=[]))
             torch.manual_seed(seed)
-        yield
+        yield drawing.close
 
 
 class _OneThread:
@@ -342,4 +348,4 @@ class _OneThread:
                     self._before[1].restore_original_limits()
 
 
-_one_thread = _OneThread()
+_one_thread, _random_state = _OneThread(), threading.Lock()
