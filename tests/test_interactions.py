@@ -241,7 +241,7 @@ def test_from_matrix_reads_columns_in_order():
 @pytest.mark.parametrize(
     ("matrix", "error", "match"),
     [
-        (np.array([[1, np.nan]]), ValueError, "NaN or infinity"),
+        (np.array([[1, np.nan]]), ValueError, "NaN, 1 times: gaps"),
         (np.array([[1, np.inf]]), ValueError, "NaN or infinity"),
         (sparse.csr_array([[1.0, -1.0]]), ValueError, "Negative values in data"),
         (np.zeros((0, 3)), ValueError, r"0 sample\(s\)"),

@@ -224,20 +224,22 @@ def test_an_encoder_of_ones_own_is_copied_whole(X):
     assert encoder.one.weight is encoder.other.weight
 
 
-@pytest.mark.parametrize("own", [False, True], ids=["built-in", "own"])
-@each
-def test_fits_in_threads_are_as_alone(est, X, own):
-    class Dropping(nn.Module):
-        def forward(self, events):
-            return nn.functional.dropout(events.cumsum(dim=1), 0.3, self.training)
+class Dropping(nn.Module):
+    """An encoder that draws from torch's own random state."""
 
-    if own and not hasattr(est, "encoder"):
-        pytest.skip("It has no encoder.")
+    def forward(self, events):
+        return nn.functional.dropout(events.cumsum(dim=1), 0.3, self.training)
 
+
+OWN = [clone(est).set_params(encoder=Dropping()) for est in RECOMMENDERS if hasattr(est, "encoder")]
+
+
+@pytest.mark.parametrize("est", RECOMMENDERS + OWN, ids=lambda est: type(est).__name__)
+def test_fits_in_threads_are_as_alone(est, X):
     def lists_of(seed):
-        one = clone(est).set_params(random_state=seed) if hasattr(est, "random_state") else clone(est)
-        if own:
-            one.set_params(encoder=Dropping())
+        one = clone(est)
+        if hasattr(est, "random_state"):
+            one.set_params(random_state=seed)
         return one.fit(X).recommend(X[:50], k=20)
 
     state, alone = torch.get_rng_state(), [lists_of(seed) for seed in range(6)]
