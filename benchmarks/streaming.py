@@ -6,8 +6,8 @@ they had met before. At night the day's events join. One more model is updated e
 anew every twentieth. Refits cost most of the time: with `--every 2` only every second one is made, and
 models are compared in the steps that follow them. A user's value is the mean over the seeds. Standard
 errors are those of the users drawn; that of a share is of the paired values. A seed's replay is kept as
-soon as it is done, and not made again; several processes may share the file. Needs the `bench` extra and the
-data in DRLEARN_DATA.
+soon as it is done, and not made again; several processes may share the file of records, and each writes a
+report of its own seeds: `--report` makes that of all. Needs the `bench` extra and the data in DRLEARN_DATA.
 
     python benchmarks/streaming.py --data ml-100k ml-latest-small --every 2
     python benchmarks/streaming.py --data ml-latest-small --every 2 --seeds 0 1 2 3 4 --report
@@ -29,7 +29,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
-from _protocol import machine
 from _records import Records, key_of
 
 from drlearn import DeepRetrievalRecommender, Interactions, PopularityRecommender
@@ -181,7 +180,8 @@ def summary(rows):
     of, refit = rows[0]["of"], values.get("refit")
     return {
         "data": of["data"], "steps": of["steps"], "users": len(values["streaming"]),
-        "seeds": [row["of"]["seed"] for row in rows], "dates": sorted({row["date"] for row in rows}),
+        "seeds": [row["of"]["seed"] for row in rows],
+        **{f"{name}s": sorted({row[name] for row in rows}) for name in ("date", "machine", "version")},
         "events_before": rows[0]["events_before"], "events_replayed": rows[0]["events_replayed"],
         "F@10": means(values, 100), "F@10_of_seeds": [means(row["values"], 100) for row in rows],
         "standard_error": {model: 100 * float(np.std(v) / len(v) ** 0.5) for model, v in values.items()},
@@ -238,7 +238,8 @@ def main():
         found = records.found()
         there = [found[key_of(identity)] for identity in ofs if key_of(identity) in found]
         rows += [summary(there)] if there else []
-    report = json.dumps({"machine": machine(), "rows": rows}, indent=1)
+    report = json.dumps(rows, indent=1)
+    args.output.parent.mkdir(parents=True, exist_ok=True)
     args.output.with_suffix(".json").write_text(report)
     print(report)
     records.end()

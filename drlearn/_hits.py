@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sized
+
 import numpy as np
 from scipy import sparse
 
@@ -68,8 +70,10 @@ def top_of(recommended, k) -> np.ndarray:
     return recommended[:, :k]
 
 
-def is_labels(y) -> bool:
-    """Whether y is no truth: None, or the label a row that scikit-learn passes around."""
-    if y is None or isinstance(y, (list, Interactions)):
+def gives_no_truth(y) -> bool:
+    """Whether y is None, or the label a row that scikit-learn passes around."""
+    if y is None or isinstance(y, Interactions):
         return y is None
+    if isinstance(y, (list, tuple)):  # of rows, which may be of unequal lengths, or of labels
+        return any(not isinstance(row, Sized) or isinstance(row, (str, bytes)) for row in y[:1])
     return np.ndim(y) == 1 and not any(np.ndim(label) for label in np.asarray(y)[:1])

@@ -193,9 +193,7 @@ def read_matrix(X: Any) -> sparse.csr_array:
     for n, what in zip(X.shape, ("sample", "feature"), strict=True):
         if n == 0:
             raise ValueError(f"X has 0 {what}(s) (shape={X.shape}) while a minimum of 1 is required.")
-    if X.dtype.itemsize < 4:  # duplicates are summed in the type that they have
-        X = X.astype(np.float64)
-    matrix = sparse.csr_array(X, copy=True)
+    matrix = sparse.csr_array(widened(X), copy=True)
     matrix.sum_duplicates()
     matrix.eliminate_zeros()
     n_gaps = np.count_nonzero(np.isnan(matrix.data))
@@ -205,6 +203,12 @@ def read_matrix(X: Any) -> sparse.csr_array:
             "them with 0 (X.fillna(0); pivot_table(..., fill_value=0))."
         )
     return matrix
+
+
+def widened(X: Any) -> Any:
+    """Return a sparse matrix of small numbers as one of wide ones: duplicates are summed in their type."""
+    small = sparse.issparse(X) and X.dtype.itemsize < 4
+    return X.astype(np.float64) if small or X.dtype == np.float16 else X
 
 
 def check_integers(values: Any, name: str) -> np.ndarray:

@@ -61,14 +61,6 @@ def _kind(value: Any) -> str | None:
     return None if value is None else type(value).__name__
 
 
-def _named(ids: np.ndarray) -> str:
-    """What a message calls ids: integers, or what they are instead."""
-    if ids.dtype != object:
-        return "integers"
-    large = all(isinstance(value, int) for value in ids)
-    return "integers beyond int64" if large else "strings or other objects"
-
-
 def _is_null(value: Any) -> bool:
     return value is None or type(value).__name__ == "NAType" or bool(value != value)
 
@@ -269,9 +261,17 @@ class Vocabulary:
         if mixed and any(isinstance(known, (int, float)) for known in self._ids):
             new = new.astype(object)
         if new.dtype != self._ids.dtype and len(self):
+            if self._ids.dtype != object and all(isinstance(value, int) for value in new):
+                raise TypeError(
+                    f"known ids are integers of 64 bits, and the new id {max(new)} is beyond them; number "
+                    "such ids anew, or use strings from fit on"
+                )
+            known, other = (
+                "integers" if a.dtype != object else "strings or other objects" for a in (self._ids, new)
+            )
             raise TypeError(
-                f"known ids are {_named(self._ids)}, but the new ones, such as {new.tolist()[0]!r}, are "
-                f"{_named(new)}; convert them to the type of the known ones"
+                f"known ids are {known}, but the new ones, such as {new.tolist()[0]!r}, are {other}; convert "
+                "them to the type of the known ones"
             )
         return Vocabulary(np.concatenate([self._ids, new]))
 

@@ -24,7 +24,7 @@ from typing import Any
 
 import numpy as np
 
-from drlearn._hits import hits_of, is_labels, top_of
+from drlearn._hits import gives_no_truth, hits_of, top_of
 from drlearn._readers import check_positive
 from drlearn.interactions import as_interactions
 
@@ -383,7 +383,7 @@ def _through_pipeline(estimator, X: Any):
 def _history_and_truth(X: Any, y: Any, share: float):
     """Split rows into what is shown and what is to be found, unless `y` is the latter."""
     X = as_interactions(X)
-    return X.split(share) if is_labels(y) else (X, y)
+    return X.split(share) if gives_no_truth(y) else (X, y)
 
 
 def _average(values: np.ndarray, n_truth: np.ndarray, per_user: bool):

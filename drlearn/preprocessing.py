@@ -86,7 +86,7 @@ class MinWeight(TransformerMixin, BaseEstimator):
         if not self._mask(X).any():
             top = X.weights.max() if X.n_events else None
             raise ValueError(f"no event reaches threshold={self.threshold!r}: the largest weight is {top}")
-        self.n_features_in_ = X.n_items
+        self.n_features_in_, self._item_ids = X.n_items, X.item_ids
         return self
 
     def transform(self, X: Any) -> Interactions:
@@ -113,7 +113,7 @@ class MinWeight(TransformerMixin, BaseEstimator):
         >>> MinWeight(threshold=4).transform(Interactions.from_matrix([[5, 1, 4], [2, 0, 0]])).lengths
         array([2, 0])
         """
-        X = as_interactions(X)
+        X = _read(self, X)
         return X.keep(self._mask(X))
 
     def _mask(self, X: Interactions) -> np.ndarray:
@@ -256,7 +256,7 @@ class KCore(TransformerMixin, BaseEstimator):
         Parameters
         ----------
         X : Interactions, or what :func:`drlearn.interactions.as_interactions` takes
-            Users to be served or scored; items are matched by id, a matrix's columns being those of `fit`.
+            Users to be served or scored; items are matched by id, columns without ids being those of `fit`.
 
         Returns
         -------
@@ -277,12 +277,7 @@ class KCore(TransformerMixin, BaseEstimator):
         array(['b'], dtype=object)
         """
         check_is_fitted(self)
-        is_matrix = sparse.issparse(X) or (isinstance(X, np.ndarray) and X.ndim == 2)
-        if is_matrix and X.shape[1] != self.n_features_in_:
-            raise ValueError(
-                f"X has {X.shape[1]} features, but KCore is expecting {self.n_features_in_} features as input"
-            )
-        X = Interactions.from_matrix(X, item_ids=self._item_ids) if is_matrix else as_interactions(X)
+        X = _read(self, X)
         return X.keep((self.item_vocabulary_.encode(X.item_ids) >= 0)[X.items])
 
 
@@ -340,7 +335,8 @@ class LastEvents(TransformerMixin, BaseEstimator):
         3
         """
         check_positive(self.n, "n")
-        self.n_features_in_ = as_interactions(X).n_items
+        X = as_interactions(X)
+        self.n_features_in_, self._item_ids = X.n_items, X.item_ids
         return self
 
     def transform(self, X: Any) -> Interactions:
@@ -367,9 +363,22 @@ class LastEvents(TransformerMixin, BaseEstimator):
         array([2, 1])
         """
         check_positive(self.n, "n")
-        return as_interactions(X).tail(self.n)
+        return _read(self, X).tail(self.n)
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
         tags.requires_fit = False
         return tags
+
+
+def _read(est, X: Any) -> Interactions:
+    """Return X as Interactions; columns of a matrix without ids are the items of `fit`, if there was one."""
+    nameless = sparse.issparse(X) or (isinstance(X, np.ndarray) and X.ndim == 2)
+    if not nameless or not hasattr(est, "_item_ids"):
+        return as_interactions(X)
+    if X.shape[1] != est.n_features_in_:
+        raise ValueError(
+            f"X has {X.shape[1]} features, but {type(est).__name__} is expecting {est.n_features_in_} "
+            "features as input"
+        )
+    return Interactions.from_matrix(X, item_ids=est._item_ids)

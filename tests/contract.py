@@ -124,7 +124,7 @@ class RecommenderContract:
         with pytest.raises(ValueError, match=r"exclude_seen has 3 rows but X has 4: pass one history a row"):
             est.recommend(X[:4], exclude_seen=X[:3])
         other = ["1"] if X.item_ids.dtype == np.int64 else [1]
-        with pytest.raises(ValueError, match="exclude_seen has no item known from fit"):
+        with pytest.raises(ValueError, match="exclude_seen, read as X is: X has no item known from fit"):
             est.recommend(X[:1], exclude_seen=[other])
         np.testing.assert_array_equal(est.recommend([[]], exclude_seen=[[]]), est.recommend([[]]))
 
@@ -135,11 +135,20 @@ class RecommenderContract:
         items = est.recommend(users, k=20, exclude_seen=table)  # user 7 is not in it
         lists = [[], *histories(X[[3, 9]])]
         np.testing.assert_array_equal(items, est.recommend(users, k=20, exclude_seen=lists))
+        np.testing.assert_array_equal(
+            est.recommend(users, exclude_seen=table[:0]), est.recommend(users, exclude_seen=[[]] * 3)
+        )
         with pytest.raises(ValueError, match=r"table of events, 1 of whose 2 users are not in X"):
             est.recommend(users[:2], exclude_seen=table)
+        with pytest.raises(ValueError, match=r"table of events.*X has no user ids: pass a list of histories"):
+            est.recommend(lists, exclude_seen=table)
 
     def test_columns_of_a_matrix_are_the_items_of_fit_in_all_its_places(self, est, X, matrix):
         np.testing.assert_array_equal(est.recommend(X, exclude_seen=matrix), est.recommend(X))
+        frame = pd.DataFrame(matrix, columns=X.item_ids).iloc[:, ::-1]  # which has ids, in whatever order
+        np.testing.assert_array_equal(est.recommend(X, exclude_seen=frame), est.recommend(X))
+        with pytest.raises(ValueError, match="exclude_seen, read as X is: X has 3 features"):
+            est.recommend(X, exclude_seen=np.ones((N_USERS, 3)))
         assert make_scorer("f1")(est, matrix) == est.score(matrix)
 
     def test_allow_and_deny_together(self, est, X):

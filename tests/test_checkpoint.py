@@ -300,8 +300,11 @@ def test_a_full_disk_does_not_end_a_fit(X, tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(checkpoint, "write_model", full)
-    with pytest.warns(UserWarning, match="the checkpoint was not written: .*No space left.*goes on"):
+    with pytest.warns(
+        UserWarning, match="the checkpoint was not written: .*No space left.*goes on"
+    ) as warned:
         est = SoftmaxRecommender(**SOFTMAX, checkpoint_dir=tmp_path).fit(X)
+    assert warned[0].filename == __file__
     assert state_of(est) == state_of(SoftmaxRecommender(**SOFTMAX).fit(X))
 
 

@@ -248,8 +248,9 @@ def test_alpha_keeps_paths_small(X):
 
 def test_collapse_is_told_with_the_cure():
     X = make_interactions(60, 220, n_events=30, skew=0.3, random_state=0)
-    with pytest.warns(UserWarning, match=r"structure collapsed.*Raise alpha \(it was 1e-09\)"):
+    with pytest.warns(UserWarning, match=r"structure collapsed.*Raise alpha \(it was 1e-09\)") as warned:
         DeepRetrievalRecommender(**QUICK | {"width": 2, "alpha": 1e-9}).fit(X)
+    assert warned[0].filename == __file__
 
 
 def test_collapse_is_seen_in_one_large_path(recwarn):

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pandas as pd
+import polars as pl
 import pytest
 from contract import planted
 from quick import copies_of, for_each, recommenders
@@ -153,18 +154,23 @@ def test_users_known_by_tuples_or_floats_in_any_form(ids):
     est = PopularityRecommender().fit(X)
     wanted, some = est.recommend(X[[1, 2]], k=1), ids[1:]
     index = pd.MultiIndex.from_tuples(some) if type(ids[0]) is tuple else pd.Index(some)
-    array = np.fromiter(some, dtype=object, count=2) if type(ids[0]) is tuple else np.array(some)
+    array = np.fromiter(some, dtype=object, count=2) if type(ids[0]) is tuple else np.array(some, np.float32)
     for users in (some, pd.Series(some), index, array):
         np.testing.assert_array_equal(est.recommend(users, k=1), wanted)
     assert est.recommend([[2], [3]], k=1).shape == (2, 1)  # histories all the same
+    log = pl.DataFrame({"user": [1], "item": [2]}).lazy()
+    np.testing.assert_array_equal(est.recommend(log, k=1), est.recommend([[2]], k=1))
+    with pytest.raises(TypeError, match="sequences must be a list"):
+        est.recommend(None)
 
 
 def test_numbers_of_rows_may_be_a_range():
     est = PopularityRecommender().fit([[1, 2], [2, 3]])
     np.testing.assert_array_equal(est.recommend(range(2), k=1), est.recommend([0, 1], k=1))
+    assert est.recommend(range(0), k=1).shape == (0, 1)
 
 
 def test_integers_beyond_int64_are_called_that():
     est = PopularityRecommender().fit([[1, 2]])
-    with pytest.raises(TypeError, match=r"known ids are integers, but the new ones.*integers beyond int64"):
-        est.partial_fit([[2**63 + 9, 1]])
+    with pytest.raises(TypeError, match=r"integers of 64 bits, and the new id 9223372036854775817 is beyond"):
+        est.partial_fit([[5, 2**63 + 9]])

@@ -284,7 +284,12 @@ def test_scorer_takes_truth_as_y(X):
 def test_scorer_ignores_labels(X):
     labels = np.arange(len(X)) % 2
     est, scorer = PopularityRecommender().fit(X), make_scorer("recall")
-    assert scorer(est, X, labels) == scorer(est, X)
+    for y in (labels, labels.tolist(), tuple(labels.tolist()), ["a"] * len(X), labels.astype(str)):
+        assert scorer(est, X, y) == scorer(est, X)
+        assert est.score(X, y) == est.score(X)
+    history, truth = X.split(0.5)
+    ragged = tuple(map(tuple, truth))
+    assert scorer(est, history, ragged) == scorer(est, history, list(ragged)) == scorer(est, X)
 
 
 def test_several_metrics_cost_one_recommendation(X):

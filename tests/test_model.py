@@ -1,4 +1,6 @@
 import copy
+import multiprocessing
+import os
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -284,17 +286,38 @@ def test_sessions_with_a_seed_take_turns():
     assert torch.equal(torch.get_rng_state(), state)
 
 
-def test_a_session_may_give_the_random_state_back_before_its_end():
-    def session(seed):
-        with torch_session(seed) as drawn:
-            torch.rand(4)
-            drawn()
-            both_inside.wait()
+def test_sessions_nest():
+    with torch_session(0):
+        alone = torch.rand(8)
+    with torch_session(0):
+        first = torch.rand(4)
+        with torch_session(1):
+            torch.rand(3)
+        assert torch.equal(torch.cat([first, torch.rand(4)]), alone)
 
-    state, both_inside = torch.get_rng_state(), threading.Barrier(2, timeout=60)
-    with ThreadPoolExecutor(2) as pool:
-        list(pool.map(session, range(2)))
-    assert torch.equal(torch.get_rng_state(), state)
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="forks are of Unix")
+def test_a_forked_child_does_not_wait_for_threads_that_it_has_not():
+    inside, done = threading.Event(), threading.Event()
+
+    def hold():
+        with torch_session(0):
+            inside.set()
+            done.wait(60)
+
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(hold)
+        assert inside.wait(60)
+        child = multiprocessing.get_context("fork").Process(target=_enter_a_session)
+        child.start()
+        child.join(60)
+        done.set()
+    assert child.exitcode == 0
+
+
+def _enter_a_session():
+    with torch_session(1):
+        pass
 
 
 def test_items_without_paths_teach_nothing():

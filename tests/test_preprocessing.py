@@ -120,16 +120,14 @@ def test_matrices_are_taken(transformer, rows, convert):
     assert [row.tolist() for row in kept] == rows and kept.shape == (3, 4)
 
 
-def test_k_core_reads_columns_as_the_items_of_fit():
-    rng = np.random.default_rng(0)
-    table = pd.DataFrame(rng.integers(0, 2, (60, 20)), columns=range(1, 21))
-    core = KCore(2, 30).fit(table)
-    assert core.transform(table.to_numpy()) == core.transform(
-        Interactions.from_matrix(table.to_numpy(), item_ids=table.columns)
-    )
-    assert (
-        core.transform(table.to_numpy()).n_events == core.transform(table).n_events < table.to_numpy().sum()
-    )
+@pytest.mark.parametrize("filter_", [LastEvents(n=3), MinWeight(threshold=1), KCore(2, 30)])
+def test_columns_of_a_matrix_are_the_items_of_fit(filter_):
+    table = pd.DataFrame(np.random.default_rng(0).integers(0, 2, (60, 20)), columns=range(1, 21))
+    filter_ = clone(filter_).fit(table)
+    for matrix in (table.to_numpy(), sparse.csr_matrix(table)):
+        assert filter_.transform(matrix) == filter_.transform(table)
+    with pytest.raises(ValueError, match=r"X has 19 features, but .* is expecting 20 features"):
+        filter_.transform(table.to_numpy()[:, :-1])
 
 
 def test_k_core_refuses_a_matrix_of_another_width():

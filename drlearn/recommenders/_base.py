@@ -10,12 +10,12 @@ from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
 from drlearn._history import compiling_told
-from drlearn._hits import is_labels
+from drlearn._hits import gives_no_truth
 from drlearn._html import LearnedHTML
 from drlearn._runtime import effective_n_threads
 from drlearn.interactions import Interactions
 from drlearn.metrics import f1_at_k
-from drlearn.recommenders._inputs import check_number
+from drlearn.recommenders._inputs import check_n_jobs, check_number
 from drlearn.recommenders._lists import items_of, take_rows
 from drlearn.recommenders._persistence import Persistent
 from drlearn.recommenders._reading import Reading
@@ -218,7 +218,7 @@ class BaseRecommender(Reading, Persistent, Streaming, LearnedHTML, BaseEstimator
         """
         now = self._now()
         history, truth = now._history_and_truth(X, y, 0.5)
-        if is_labels(y) and not history.lengths.any():
+        if gives_no_truth(y) and not history.lengths.any():
             raise ValueError(
                 "X has no user with two events to split into history and truth; score needs at least one."
             )
@@ -229,18 +229,19 @@ class BaseRecommender(Reading, Persistent, Streaming, LearnedHTML, BaseEstimator
         """Split rows into what is shown and what is to be found, unless `y` is the latter."""
         check_is_fitted(self)
         X = self._rows_to_split(X)
-        return X.split(share) if is_labels(y) else (X, y)
+        return X.split(share) if gives_no_truth(y) else (X, y)
 
     @property
     def _judged_without_seen(self):
-        """Whether lists to be judged leave out seen items: unless it has learned that these come back."""
+        """Whether lists to be judged leave out seen items: unless `repeats` says that these come back."""
         return not getattr(self, "repeats", False)
 
     def _derived(self, state):
         """What follows from the rest of a fitted state (`_derived_names`) and is not saved."""
-        recommendable = state["item_counts_"] > 0
+        met = state["item_counts_"] > 0
+        recommendable = met.copy()
         recommendable[state["_fit_X"].item_vocabulary.encode(state["removed_items_"])] = False
-        return {"_recommendable": recommendable, "_all_met": bool((state["item_counts_"] > 0).all())}
+        return {"_recommendable": recommendable, "_all_met": bool(met.all())}
 
     def _restored(self, state):
         """Return a loaded state with its parts checked and made whole; raise where they disagree."""
@@ -270,7 +271,7 @@ class BaseRecommender(Reading, Persistent, Streaming, LearnedHTML, BaseEstimator
 
     def _serve_now(self, X, k, exclude_seen, allow, deny, options):
         histories = self._histories(X)
-        seen = self._seen(exclude_seen, histories)
+        seen = self._seen(exclude_seen, histories, X)
         k = check_number(k, "k", Integral, 1)
         if k > self.n_items_:
             raise ValueError(f"k={k} is more than the {self.n_items_} items seen in fit; ask for fewer.")
@@ -323,6 +324,7 @@ class BaseRecommender(Reading, Persistent, Streaming, LearnedHTML, BaseEstimator
 
     def _n_threads(self, n_rows=None):
         """Threads for so many rows; for one there is nothing to ask the environment about."""
+        check_n_jobs(self.n_jobs)  # it may have been set after `fit`
         return 1 if n_rows == 1 else effective_n_threads(self.n_jobs)
 
 

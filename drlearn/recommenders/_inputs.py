@@ -1,4 +1,4 @@
-"""What callers hand in: parameters and their ranges; matrices, ids and labels told apart."""
+"""What callers hand in: parameters and their ranges; matrices and ids told apart."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from scipy import sparse
 from sklearn.utils import check_random_state
 
 from drlearn._history import warn_caller
+from drlearn._readers import widened
 from drlearn._runtime import machine_memory
 from drlearn.interactions import Interactions
 
@@ -75,9 +76,9 @@ def warn_of_memory(n_bytes, advice):
 
 
 def as_numbers(X):
-    """Return X, an array of strings or objects as an array of numbers, and small integers as wide ones."""
-    if sparse.issparse(X) and X.dtype.itemsize < 4:  # duplicates are summed in the type that they have
-        return X.astype(np.float64)
+    """Return X, an array of strings or objects as an array of numbers, a sparse matrix of wide ones."""
+    if sparse.issparse(X):
+        return widened(X)
     if not isinstance(X, np.ndarray) or X.dtype.kind not in "USO":
         return X
     try:
@@ -91,7 +92,7 @@ def as_numbers(X):
 
 def has_no_rows(X):
     """Whether X, in any form, is of no user at all."""
-    if isinstance(X, (list, tuple)):
+    if isinstance(X, (list, tuple, range)):
         return len(X) == 0
     shape = getattr(X, "shape", None)
     return isinstance(shape, tuple) and len(shape) > 0 and shape[0] == 0

@@ -9,7 +9,7 @@ from sklearn.utils.validation import validate_data
 
 from drlearn._history import warn_caller
 from drlearn._readers import holds_no_event, is_event_table, is_matrix, matrix_ids, read_matrix
-from drlearn._vocabulary import Vocabulary, as_ids, differ_in_kind
+from drlearn._vocabulary import as_ids, differ_in_kind
 from drlearn.interactions import Interactions, as_interactions
 from drlearn.recommenders._inputs import as_numbers, has_no_rows, is_ids
 
@@ -80,21 +80,27 @@ class Reading:
         if is_ids(X):
             return True
         kind = next(map(type, self._fit_X.user_ids[:1].tolist()), None)
-        if kind not in (tuple, float) or isinstance(X, tuple) or getattr(X, "ndim", 1) != 1 or len(X) == 0:
-            return False
-        return all(isinstance(user, kind) for user in X)
+        if kind is float:
+            return getattr(X, "ndim", 0) == 1 and getattr(X.dtype, "kind", "") == "f"
+        listed = isinstance(X, list) or (getattr(X, "ndim", 0) == 1 and X.dtype == object)
+        return kind is tuple and listed and {*map(type, X)} == {tuple}
 
     def _rows_to_split(self, X):
         """Return X with all items that it names, known or not."""
         whole = self._are_users(X) or holds_no_event(X)
         return self._histories(X) if whole else self._converted(X, reset=False)
 
-    def _seen(self, exclude_seen, histories):
-        """Rows whose items are left out: the histories, others that were given, or None."""
+    def _seen(self, exclude_seen, histories, X):
+        """Rows whose items are left out: the histories of X, others that were given, or None."""
         if isinstance(exclude_seen, (bool, np.bool_)):
             return histories if exclude_seen else None
-        seen, _ = self._known(exclude_seen, "exclude_seen")
+        seen = self._read_seen(exclude_seen)
         if is_event_table(exclude_seen):
+            if not (isinstance(X, Interactions) or hasattr(type(X), "columns") or self._are_users(X)):
+                raise ValueError(
+                    "exclude_seen is a table of events, which are found by their users, but X has no user "
+                    "ids: pass a list of histories, one a row of X."
+                )
             return _of_users(seen, histories.user_ids)
         if len(seen) != len(histories):
             raise ValueError(
@@ -102,6 +108,14 @@ class Reading:
                 "or True for those of X."
             )
         return seen
+
+    def _read_seen(self, X):
+        """Return rows over the items of fit: a frame is read by its ids, another matrix as in `fit`."""
+        has_ids = hasattr(type(X), "columns") and not has_no_rows(X)
+        try:
+            return self._known(as_interactions(X) if has_ids else X)[0]
+        except (TypeError, ValueError) as error:
+            raise type(error)(f"exclude_seen, read as X is: {error}") from error
 
     def _converted(self, X, reset):
         """Return X as Interactions over the items it names; a matrix's columns are those of fit."""
@@ -141,7 +155,7 @@ class Reading:
 
     def _over_fitted_items(self, X):
         """Return histories of items that fit met, as Interactions over its items; warn of unknown ones."""
-        known, dropped = self._known(X, "X")
+        known, dropped = self._known(X)
         if len(dropped):
             warn_caller(
                 f"X has {len(dropped)} item id(s) unknown from fit, left out of the histories: "
@@ -149,7 +163,7 @@ class Reading:
             )
         return self._of_met_items(known)
 
-    def _known(self, X, name):
+    def _known(self, X):
         """Return histories over the items of fit, and unknown ids; raise where all are, of another kind."""
         vocabulary = self._fit_X.item_vocabulary
         if isinstance(X, (list, tuple)) and len(X):
@@ -158,14 +172,14 @@ class Reading:
             known, dropped = self._converted(X, reset=False).reindex(vocabulary)
         if len(dropped) and known.n_events == 0 and differ_in_kind(dropped, vocabulary.ids):
             raise ValueError(
-                f"{name} has no item known from fit; its first ids are {dropped[:_LISTED].tolist()}, those "
-                f"of fit {vocabulary.ids[:3].tolist()}. Rows are users and entries are item ids: check ids, "
-                f"their type, and the orientation of {name}."
+                f"X has no item known from fit; its first ids are {dropped[:_LISTED].tolist()}, those of fit "
+                f"{vocabulary.ids[:3].tolist()}. Rows are users and entries are item ids: check ids, their "
+                "type, and the orientation of X."
             )
         return known, dropped
 
     def _of_met_items(self, X):
-        """Leave out items of the vocabulary without events in fit: their vectors are as they were drawn."""
+        """Leave out items of the vocabulary without events in fit: nothing was learned of them."""
         if self._all_met:
             return X
         met = self.item_counts_[X.items] > 0
@@ -174,12 +188,14 @@ class Reading:
 
 def _of_users(seen, user_ids):
     """Return the rows of an event table for users of other rows; those who have none have seen nothing."""
-    rows = Vocabulary(seen.user_ids).encode(user_ids)
-    others = len(seen) - len(np.unique(rows[rows >= 0]))
+    rows = seen._users().encode(user_ids)
+    there = rows >= 0
+    others = len(seen) - len(np.unique(rows[there]))
     if others:
         raise ValueError(
             f"exclude_seen is a table of events, {others} of whose {len(seen)} users are not in X: leave "
             "them out, or pass a list of histories, one a row of X."
         )
-    lengths = np.where(rows >= 0, seen.lengths[rows], 0)
-    return seen._gather(seen.indptr[rows], lengths, user_ids)
+    starts, lengths = np.zeros((2, len(rows)), np.int64)
+    starts[there], lengths[there] = seen.indptr[rows[there]], seen.lengths[rows[there]]
+    return seen._gather(starts, lengths, user_ids)

@@ -253,13 +253,12 @@ class StructureRetrieval(SoftmaxBase):
 
     def _answer(self, X, beam_size, k, allowed, seen):
         """User vectors of histories, and what `_retrieve` returns for them."""
-        self._check_served()
         if self.encoder_ is None:  # a caller's own
             users = self._encode(X)
             return users, *self._retrieve(users, beam_size, k, allowed, seen)
         how = self.structure_, beam_size, self.path_index_, self._catalogue(allowed), seen, k
         n_threads = self._n_threads(len(X))
-        return answer(X.indptr, X.items, self.history_length, self.encoder_, *how, n_threads)
+        return answer(X.indptr, X.items, self._events_read(), self.encoder_, *how, n_threads)
 
     def _rank(self, X, k, allowed, seen, beam_size=None, return_paths=False):
         beam_size = self._beam(beam_size, k)

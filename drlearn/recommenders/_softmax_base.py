@@ -16,6 +16,7 @@ from sklearn.utils.validation import check_is_fitted
 from drlearn._history import progress_bar, warn_caller
 from drlearn._readers import is_event_table
 from drlearn._runtime import stream
+from drlearn.interactions import Interactions
 from drlearn.recommenders._base import BaseRecommender
 from drlearn.recommenders._inputs import check_choice, check_device, check_n_jobs, check_number, check_seed
 from drlearn.recommenders._lists import distinct, items_of, take_rows
@@ -65,6 +66,16 @@ class SoftmaxBase(ClassNamePrefixFeaturesOutMixin, TransformerMixin, SimilarItem
     def _own_encoder(self):
         """Whether the encoder is a caller's own, which may draw from torch's random state."""
         return not isinstance(self.encoder, str)
+
+    def _sessions(self, seed):
+        """Two of torch's sessions, of all training and of drawing the models in it; the one with the seed.
+
+        Only what a caller's own encoder draws keeps others from drawing all the while.
+        """
+        from drlearn.structure.model import torch_session
+
+        seeds = (seed, None) if self._own_encoder else (None, seed)
+        return tuple(map(torch_session, seeds))
 
     def _seed(self):
         return int(check_random_state(self.random_state).randint(2**31 - 1))
@@ -156,8 +167,8 @@ class SoftmaxBase(ClassNamePrefixFeaturesOutMixin, TransformerMixin, SimilarItem
                 "(1 feature(s) is not enough). Pass more items, or repeats=True."
             )
 
-    def _seen(self, exclude_seen, histories):
-        seen = super()._seen(exclude_seen, histories)
+    def _seen(self, exclude_seen, histories, X):
+        seen = super()._seen(exclude_seen, histories, X)
         if seen is None and not self.repeats:
             warn_caller(
                 "exclude_seen=False with repeats=False: the softmax never learned how seen items compare "
@@ -200,7 +211,8 @@ class SoftmaxBase(ClassNamePrefixFeaturesOutMixin, TransformerMixin, SimilarItem
 
         Returns
         -------
-        ndarray of shape (n_users, embedding_dim), float32; a DataFrame by `set_output`
+        ndarray of shape (n_users, embedding_dim), float32
+            With `set_output` a frame, whose index is that of a matrix or the users of Interactions or events.
             Of length sqrt(embedding_dim), such that inner products with `item_vectors_` are the
             softmax's logits; zeros for users without events.
 
@@ -223,10 +235,11 @@ class SoftmaxBase(ClassNamePrefixFeaturesOutMixin, TransformerMixin, SimilarItem
         now = self._now()
         histories = now._histories(X)
         vectors = now._encode(histories)
-        return self._by_user(vectors, histories.user_ids) if is_event_table(X) else vectors
+        named = isinstance(X, Interactions) or is_event_table(X)
+        return self._by_user(vectors, histories.user_ids) if named else vectors
 
     def _by_user(self, vectors, user_ids):
-        """Where pandas output is asked for, a frame: scikit-learn would give it the index of the events."""
+        """Where pandas output is asked for, a frame: scikit-learn would take the index of the events."""
         how = getattr(self, "_sklearn_output_config", {})
         if how.get("transform", get_config()["transform_output"]) != "pandas":
             return vectors
@@ -234,24 +247,22 @@ class SoftmaxBase(ClassNamePrefixFeaturesOutMixin, TransformerMixin, SimilarItem
 
         return pd.DataFrame(vectors, index=user_ids)
 
-    def _check_served(self):
-        """Check the parameters that serving reads, which may have been set after `fit`."""
-        check_number(self.history_length, "history_length", Integral, 1)
-        check_n_jobs(self.n_jobs)
+    def _events_read(self):
+        """`history_length`, which may have been set after `fit`."""
+        return check_number(self.history_length, "history_length", Integral, 1)
 
     def _encode(self, X):
-        self._check_served()
         if self.encoder_ is None:  # a caller's own
             from drlearn.structure.encoding import encode_rows
             from drlearn.structure.model import torch_session
             from drlearn.structure.training import Shards
 
             with torch_session(), Shards(self._n_threads()) as shards:
-                return encode_rows(self.softmax_model_, X, self.history_length, shards)
+                return encode_rows(self.softmax_model_, X, self._events_read(), shards)
         from drlearn.search.encoder import encode_histories
 
         n_threads = self._n_threads(len(X))
-        return encode_histories(X.indptr, X.items, self.history_length, self.encoder_, n_threads)
+        return encode_histories(X.indptr, X.items, self._events_read(), self.encoder_, n_threads)
 
     @property
     def _n_features_out(self):

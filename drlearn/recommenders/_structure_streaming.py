@@ -23,12 +23,11 @@ class StructureStreaming(StructureFit):
         """The softmax learns from fresh events; then a round of EM: paths for their items, the structure."""
         from drlearn.recommenders import _diagnostics
         from drlearn.structure.encoding import encode_pairs
-        from drlearn.structure.model import torch_session
         from drlearn.structure.training import Shards
 
         history, started = TrainingHistory(self.history_, self.verbose), time.perf_counter()
         seed, space = self._seed() + int(counts.sum()), self.path_space_  # other draws every time
-        with torch_session(seed if self._own_encoder else None), Shards(self._n_training_threads()) as shards:
+        with self._sessions(seed)[0], Shards(self._n_training_threads()) as shards:
             rows, model = self._stream(X, fresh, shards)
             batch_size = self._batch_size(X)  # as in a fit of all events: smaller ones cost more a step
             softmax_loss = self._train_on(rows, model, counts, batch_size, seed, shards)

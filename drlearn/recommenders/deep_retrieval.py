@@ -246,7 +246,6 @@ class DeepRetrievalRecommender(StructureStreaming):
         return space
 
     def _fit(self, X):
-        from drlearn.structure.model import torch_session
         from drlearn.structure.training import Shards
 
         self._check_pairs(X)
@@ -258,13 +257,13 @@ class DeepRetrievalRecommender(StructureStreaming):
             self._peak_bytes(X), "Lower n_candidate_paths, embedding_dim or width, or leave out rare items."
         )
         checkpoint, seed = self._checkpoint(X)
-        with torch_session(seed) as drawn, Shards(self._n_training_threads()) as shards:
-            models = self._new_models(X.n_items, space)
-            if not self._own_encoder:
-                drawn()
-            return self._expectation_maximization(X, counts, space, *models, seed, shards, checkpoint)
+        training, drawing = self._sessions(seed)
+        with training, Shards(self._n_training_threads()) as shards:
+            with drawing:
+                models = self._new_models(X.n_items, space)
+            return self._expectation_maximization(X, counts, space, models, seed, shards, checkpoint)
 
-    def _expectation_maximization(self, X, counts, space, model, structure, seed, shards, checkpoint):
+    def _expectation_maximization(self, X, counts, space, models, seed, shards, checkpoint):
         """The paper's training: all together first, then EM over a frozen softmax (section 3)."""
         from drlearn.recommenders import _diagnostics
         from drlearn.structure.encoding import encode_pairs
@@ -273,7 +272,8 @@ class DeepRetrievalRecommender(StructureStreaming):
         started, reached = time.perf_counter(), checkpoint.facts
         history = TrainingHistory(reached.get("history", ()), self.verbose)
         X, validation = self._hold_out(X, seed)
-        item_paths = self._train_together(X, counts, space, model, structure, seed, shards, checkpoint)
+        item_paths = self._train_together(X, counts, space, models, seed, shards, checkpoint)
+        model, structure = models
         targets = target_events(X, self.repeats)
         users, events = encode_pairs(model, X, targets, self.history_length, shards)
         met = X.items[events]
@@ -334,11 +334,12 @@ class DeepRetrievalRecommender(StructureStreaming):
         checkpoint.restore(parts)
         return ScoreTable(checkpoint.arrays["codes"], checkpoint.arrays["scores"])
 
-    def _train_together(self, X, counts, space, model, structure, seed, shards, checkpoint):
+    def _train_together(self, X, counts, space, models, seed, shards, checkpoint):
         """Train encoder, softmax and, once items have paths, the structure; return the paths."""
         from drlearn.structure.initialization import kmeans_paths, random_paths
         from drlearn.structure.training import PathTargets, target_events
 
+        model, structure = models
         trainer = self._new_trainer(
             model, structure, X, target_events(X, self.repeats), counts, self.n_epochs, 1.0,
             self._batch_size(X), seed, shards,

@@ -107,17 +107,16 @@ class SoftmaxRecommender(SoftmaxBase):
         self.verbose = verbose
 
     def _fit(self, X):
-        from drlearn.structure.model import torch_session
         from drlearn.structure.training import Shards, target_events
 
         self._check_pairs(X)
         warn_of_memory(self._peak_bytes(X), "Lower embedding_dim, or leave out rare items.")
         checkpoint, seed = self._checkpoint(X)
         history = TrainingHistory(checkpoint.facts.get("history", ()), self.verbose)
-        with torch_session(seed) as drawn, Shards(self._n_training_threads()) as shards:
-            model = self._new_model(X.n_items)
-            if not self._own_encoder:
-                drawn()
+        training, drawing = self._sessions(seed)
+        with training, Shards(self._n_training_threads()) as shards:
+            with drawing:
+                model = self._new_model(X.n_items)
             targets, counts = target_events(X, self.repeats), X.item_counts()
             trainer = self._new_trainer(
                 model, None, X, targets, counts, self.n_epochs, 1.0, self._batch_size(X), seed, shards
@@ -142,12 +141,11 @@ class SoftmaxRecommender(SoftmaxBase):
         return fitted | {"interrupted": interrupted, "checkpoint": checkpoint}
 
     def _update(self, X, fresh, counts):
-        from drlearn.structure.model import torch_session
         from drlearn.structure.training import Shards
 
         history, started = TrainingHistory(self.history_, self.verbose), time.perf_counter()
         seed = self._seed() + int(counts.sum())  # other draws every time
-        with torch_session(seed if self._own_encoder else None), Shards(self._n_training_threads()) as shards:
+        with self._sessions(seed)[0], Shards(self._n_training_threads()) as shards:
             rows, model = self._stream(X, fresh, shards)
             loss = self._train_on(rows, model, counts, self._batch_size(X), seed, shards)
             history.record(epoch="partial_fit", softmax_loss=loss, seconds=time.perf_counter() - started)

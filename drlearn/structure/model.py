@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import os
 import threading
 
 import numpy as np
@@ -314,15 +315,14 @@ def with_weights(make, weights):
 def torch_session(seed=None):
     """Run torch and BLAS on one thread, with a seed on a random state of torch's own; then restore all.
 
-    The random state is the process's: who has seeded it draws alone, and others with a seed wait. What the
-    session is entered as gives it back before the end, once nothing more is drawn from it.
+    The random state is the process's: who has seeded it draws alone, and others with a seed wait.
     """
     with _one_thread(), contextlib.ExitStack() as drawing:
         if seed is not None:
             drawing.enter_context(_random_state)
             drawing.enter_context(torch.random.fork_rng(devices=[]))
             torch.manual_seed(seed)
-        yield drawing.close
+        yield
 
 
 class _OneThread:
@@ -348,4 +348,14 @@ class _OneThread:
                     self._before[1].restore_original_limits()
 
 
-_one_thread, _random_state = _OneThread(), threading.Lock()
+_one_thread, _random_state = _OneThread(), threading.RLock()
+
+
+def _renew():
+    """Let go of what threads hold that a forked child has not."""
+    global _one_thread, _random_state
+    _one_thread, _random_state = _OneThread(), threading.RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew)
