@@ -79,11 +79,12 @@ class Reading:
             )
         if is_ids(X):
             return True
-        kind = next(map(type, self._fit_X.user_ids[:1].tolist()), None)
-        if kind is float:
-            return getattr(X, "ndim", 0) == 1 and getattr(X.dtype, "kind", "") == "f"
-        listed = isinstance(X, list) or (getattr(X, "ndim", 0) == 1 and X.dtype == object)
-        return kind is tuple and listed and {*map(type, X)} == {tuple}
+        known_by = next(map(type, self._fit_X.user_ids[:1].tolist()), None)
+        kind = getattr(getattr(X, "dtype", None), "kind", "") if getattr(X, "ndim", 0) == 1 else ""
+        if known_by is float:
+            return kind == "f"
+        listed = isinstance(X, list) or kind == "O"
+        return known_by is tuple and listed and {*map(type, X)} == {tuple}
 
     def _rows_to_split(self, X):
         """Return X with all items that it names, known or not."""

@@ -129,7 +129,7 @@ class StructureRetrieval(SoftmaxBase):
             Before `fit`.
         ValueError
             Where `k` or `beam_size` is out of range, a user id is unknown, `exclude_seen` has other rows
-            than X, as a table other users, or item ids, none of them known, are of another type than those
+            than X (a table: other users), or item ids, none of them known, are of another type than those
             of fit.
 
         Warns

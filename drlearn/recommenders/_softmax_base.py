@@ -212,9 +212,9 @@ class SoftmaxBase(ClassNamePrefixFeaturesOutMixin, TransformerMixin, SimilarItem
         Returns
         -------
         ndarray of shape (n_users, embedding_dim), float32
-            With `set_output` a frame, whose index is that of a matrix or the users of Interactions or events.
             Of length sqrt(embedding_dim), such that inner products with `item_vectors_` are the
-            softmax's logits; zeros for users without events.
+            softmax's logits; zeros for users without events. With pandas output of `set_output` the index of
+            Interactions and event tables is their users.
 
         Raises
         ------
