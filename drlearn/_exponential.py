@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from drlearn._runtime import fast_jit
+from drlearn._runtime import fast_kernel
 
 _LOG2_E = np.float32(1.4426950408889634)
 # 2**f on [0, 1), minimax polynomial of degree 5: relative error below 3e-7.
@@ -15,7 +15,7 @@ _LOWEST, _HIGHEST = np.float32(-100.0), np.float32(100.0)
 _SIGN, _BIAS, _SHIFT = np.int32(31), np.int32(127), np.int32(23)  # of the bits of a float32
 
 
-@fast_jit
+@fast_kernel
 def exponential(x):
     """Return exp(x) of a float32, within 2**-100 and 2**100.
 
@@ -28,7 +28,7 @@ def exponential(x):
     return power * (_P0 + f * (_P1 + f * (_P2 + f * (_P3 + f * (_P4 + f * _P5)))))
 
 
-@fast_jit
+@fast_kernel
 def largest(x):
     """Return the largest of some floats, by their bits: as integers of that order they vectorise."""
     order = np.int32(-0x80000000)
@@ -37,7 +37,7 @@ def largest(x):
     return np.int32(_ordered(order)).view(np.float32)
 
 
-@fast_jit
+@fast_kernel
 def _ordered(bits):
     """The bits of a float32 as an integer of the same order, and back."""
     return np.int32(bits ^ ((bits >> _SIGN) & np.int32(0x7FFFFFFF)))

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from drlearn._runtime import jit
+from drlearn._runtime import kernel
 
 EMPTY = -1
 _31_BITS, _MULTIPLIER = 0x7FFFFFFF, 1640531527  # their product stays below 2**63
 
 
-@jit
+@kernel
 def find_slot(keys, key):
     """Return the slot of a non-negative `key` in `keys`: its own, or the empty one where it belongs.
 
@@ -24,7 +24,7 @@ def find_slot(keys, key):
     return slot
 
 
-@jit
+@kernel
 def table_size(n):
     """Return the power of two that keeps a table of `n` keys at most half full."""
     size = 16

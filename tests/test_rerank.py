@@ -5,11 +5,11 @@ import reference
 from drlearn.search import rerank
 from drlearn.search.beam import search_paths
 from drlearn.search.rerank import (
-    Candidates,
     Catalogue,
     collect_candidates,
     drop_barred,
     find_path,
+    find_paths,
     first_unseen,
     matched_paths,
     rank_on_paths,
@@ -68,24 +68,35 @@ def test_find_path():
     assert [int(find_path(index, code)) for code in (2, 5, 9, 0, 3, 10, NO_PATH)] == [0, 1, 2, -1, -1, -1, -1]
 
 
-@pytest.mark.parametrize("room", [1, 100])
+def collected(world, codes, log_probs, room=0):
+    """Candidates on the paths `codes`, in `room` more than they need."""
+    index, catalogue = indexed(world)
+    paths = np.empty(len(codes), np.int64)
+    total = find_paths(codes, index, paths)
+    assert total == sum((world["item_paths"] == code).sum() for code in codes)
+    found = room_for(total + room)
+    found.keys[:] = 0  # whatever an earlier user left
+    return index, found, collect_candidates(paths, log_probs, index, catalogue, found)
+
+
+@pytest.mark.parametrize("room", [0, 100])
 @pytest.mark.parametrize("n_codes", [0, 1, 5, 16])
 def test_union_of_candidates_equals_twin(world, n_codes, room):
+    world["allowed"][:] = True
     rng = np.random.default_rng(1)
-    codes = rng.permutation(WIDTH**DEPTH)
-    log_probs = np.sort(rng.normal(size=len(codes)) - 2)[::-1].astype(np.float32)
-    index = build_path_index(world["item_paths"])
-    found, n = collect_candidates(codes[:n_codes], log_probs[:n_codes], index, room_for(room))
-    wanted = reference.collect_candidates(codes[:n_codes], log_probs[:n_codes], world["item_paths"])
+    codes = rng.permutation(WIDTH**DEPTH)[:n_codes]
+    log_probs = np.sort(rng.normal(size=n_codes) - 2)[::-1].astype(np.float32)
+    index, found, n = collected(world, codes, log_probs, room)
+    wanted = reference.collect_candidates(codes, log_probs, world["item_paths"])
     assert found.items[:n].tolist() == index.items[found.places[:n]].tolist() == list(wanted)
     np.testing.assert_allclose(found.mass[:n], list(wanted.values()), rtol=1e-5)
 
 
 def test_union_of_all_paths_is_every_item_with_a_path(world):
-    index = build_path_index(world["item_paths"])
+    world["allowed"][:] = True
     n_paths = WIDTH**DEPTH
     log_probs = np.full(n_paths, np.log(1 / n_paths), np.float32)
-    found, n = collect_candidates(np.arange(n_paths), log_probs, index, room_for(4))
+    _, found, n = collected(world, np.arange(n_paths), log_probs)
     n_own = (world["item_paths"] != NO_PATH).sum(axis=1)
     assert sorted(found.items[:n].tolist()) == np.flatnonzero(n_own).tolist()
     np.testing.assert_allclose(found.mass[:n], n_own[found.items[:n]] / n_paths, rtol=1e-5)
@@ -100,23 +111,25 @@ def test_every_path_is_found_and_no_other(space):
     assert all(find_path(index, code) == -1 for code in others)
 
 
-@pytest.mark.parametrize("seen", [[], [0], [2, 7, 29], list(range(30))])
-def test_filters_equal_twin(world, seen):
-    items = np.random.default_rng(2).permutation(N_ITEMS)[:20].astype(np.int32)
-    candidates = Candidates(items, 100 + items.astype(np.int64), np.linspace(1, 2, 20, dtype=np.float32))
-    before = dict(zip(items.tolist(), candidates.mass.tolist(), strict=True))
-    n = drop_barred(candidates, 20, world["allowed"], np.array(seen, np.int32))
+@pytest.mark.parametrize("n_codes", [3, 16])
+@pytest.mark.parametrize("seen", [[], [0], [29, 2, 7, 2], list(range(30))])
+def test_filters_equal_twin(world, seen, n_codes):
+    codes, log_probs = np.arange(n_codes), np.linspace(-1, -3, n_codes, dtype=np.float32)
+    index, found, n = collected(world, codes, log_probs)
+    before = reference.collect_candidates(codes, log_probs, world["item_paths"])
+    assert n == len(before)
+    n = drop_barred(found, n, np.array(seen, np.int32))
     wanted = reference.drop_barred(before, world["allowed"], set(seen))
-    assert dict(zip(items[:n].tolist(), candidates.mass[:n].tolist(), strict=True)) == wanted
-    assert (candidates.places[:n] == 100 + items[:n]).all()
+    assert found.items[:n].tolist() == index.items[found.places[:n]].tolist() == list(wanted)
+    np.testing.assert_allclose(found.mass[:n], list(wanted.values()), rtol=1e-5)
 
 
 @pytest.mark.parametrize("path_weight", [0.0, 0.3])
 def test_scores_equal_twin(world, path_weight):
     rng = np.random.default_rng(3)
     mass = {item: p for item, p in enumerate(rng.random(N_ITEMS))}
-    scores, items = np.empty(N_ITEMS, np.float32), np.arange(N_ITEMS, dtype=np.int32)
-    candidates = Candidates(items, rng.permutation(N_ITEMS), np.array(list(mass.values()), np.float32))
+    scores, candidates = np.empty(N_ITEMS, np.float32), room_for(N_ITEMS)
+    candidates.places[:], candidates.mass[:] = rng.permutation(N_ITEMS), list(mass.values())
     vectors = np.empty_like(world["vectors"])
     vectors[candidates.places] = world["vectors"]
     score_items(world["X"][0], candidates, N_ITEMS, vectors, path_weight, scores)

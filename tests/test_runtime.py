@@ -1,15 +1,23 @@
+import ast
 import json
 import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 import numba
 import numpy as np
 import pytest
 
+import drlearn
 from drlearn import SoftmaxRecommender, _runtime
-from drlearn._runtime import effective_n_threads, even_bounds, run_blocks, stream
+from drlearn._runtime import (
+    effective_n_threads,
+    even_bounds,
+    run_blocks,
+    stream,
+)
 
 _IMPORT_EVERYTHING = """
 import importlib, json, pkgutil, sys, warnings
@@ -151,6 +159,9 @@ def test_streams_leave_the_global_generator_alone():
     np.testing.assert_array_equal(before, np.random.get_state()[1])  # noqa: NPY002
 
 
+_OF_NUMBERS = {f"np.{name}" for name in ("float32", "int32", "int64", "exp", "floor", "log", "sqrt")}
+
+
 def _kernel(module):
     """A kernel that is compiled when it is first called, as if from `module`."""
 
@@ -159,6 +170,26 @@ def _kernel(module):
 
     kernel.__module__ = module
     return numba.njit(kernel)
+
+
+def test_kernels_make_no_arrays():
+    """What a kernel allocates, or takes from a function that does, would never be freed."""
+    sources = [ast.parse(path.read_text()) for path in Path(drlearn.__file__).parent.rglob("*.py")]
+    functions = [node for source in sources for node in ast.walk(source) if isinstance(node, ast.FunctionDef)]
+    decorated = [(d.id, f) for f in functions for d in f.decorator_list if isinstance(d, ast.Name)]
+    kernels = [f for name, f in decorated if name in ("kernel", "fast_kernel")]
+    returning = {
+        f.name
+        for name, f in decorated
+        if name in ("jit", "fast_jit") and any(isinstance(n, ast.Return) and n.value for n in ast.walk(f))
+    }
+    assert len(kernels) > 30
+    assert {"room_for", "beam_scratch"} <= returning
+    for function in kernels:
+        calls = {ast.unparse(n.func) for n in ast.walk(function) if isinstance(n, ast.Call)}
+        assert not calls & returning, function.name
+        of_arrays = {call for call in calls if "." in call and not call.endswith((".reshape", ".view"))}
+        assert of_arrays <= _OF_NUMBERS, function.name
 
 
 @pytest.mark.skipif(numba.config.DISABLE_JIT, reason="nothing is compiled")

@@ -15,8 +15,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from drlearn._exponential import exponential
-from drlearn._runtime import even_bounds, fast_jit, jit, run_blocks
+from drlearn._exponential import exponential, largest
+from drlearn._runtime import even_bounds, fast_jit, fast_kernel, jit, run_blocks
 from drlearn.search.products import add_packed_product, add_product, add_two_packed_products
 from drlearn.search.selection import keep_best, sort_best_first
 
@@ -24,7 +24,7 @@ _ZERO, _ONE, _LEAST, _MOST = np.float32(0.0), np.float32(1.0), np.float32(1e-25)
 INNER_BEAM = 32
 _BLOCK = 256
 _PREFIXES = 4  # of a user expanded at a time
-_USERS, _CHILDREN = 64, 2**18  # searched for together, and their children at most
+_USERS, _CHILDREN = 128, 2**18  # searched for together, and their children at most
 
 
 class StructureArrays(NamedTuple):
@@ -126,13 +126,13 @@ def user_parts(X, structure):
     return parts
 
 
-@fast_jit
+@fast_kernel
 def _last_node(layer, u, i, now, scratch):
     """The last node of a user's prefix, 0 of the empty one."""
     return scratch.nodes[now, u, i, layer - 1] if layer > 0 else 0
 
 
-@fast_jit
+@fast_kernel
 def _choose_pairs(layer, n_users, now, scratch):
     """Choose the prefixes to expand next, by their last nodes; return how many there are."""
     begin, stop, ends, n_pairs = scratch.begin, scratch.stop, scratch.ends, 0
@@ -157,7 +157,7 @@ def _choose_pairs(layer, n_users, now, scratch):
     return n_pairs
 
 
-@fast_jit
+@fast_kernel
 def _hidden_units(structure, layer, user, nodes, hidden):
     """Rectified hidden units (H,) of a prefix with `nodes` (D,)."""
     for h in range(hidden.shape[0]):
@@ -170,7 +170,7 @@ def _hidden_units(structure, layer, user, nodes, hidden):
         hidden[h] = max(hidden[h], _ZERO)
 
 
-@fast_jit
+@fast_kernel
 def _child_logits(structure, layer, X, users, parent, first, last, now, scratch):
     """Logits of the K children of each of the pairs of one node, and the log of their sum of exponentials.
 
@@ -179,7 +179,8 @@ def _child_logits(structure, layer, X, users, parent, first, last, now, scratch)
     """
     logits, pair_users, width = scratch.logits, scratch.pair_users, scratch.logits.shape[1]
     for place in range(first, last):
-        logits[place] = structure.node_bias[parent]
+        for k in range(width):
+            logits[place, k] = structure.node_bias[parent, k]
         if scratch.hidden.shape[0] > 0:
             u, i = pair_users[place], scratch.pair_prefixes[place]
             _hidden_units(structure, layer, users[u], scratch.nodes[now, u, i], scratch.hidden)
@@ -198,13 +199,13 @@ def _child_logits(structure, layer, X, users, parent, first, last, now, scratch)
         for k in range(width):
             total += own[k]
         if not _LEAST < total < _MOST:
-            top, total = row.max(), _ZERO
+            top, total = largest(row), _ZERO
             for k in range(width):
                 total += exponential(row[k] - top)
         scratch.log_total[place] = top + np.log(total)
 
 
-@fast_jit
+@fast_kernel
 def _take_children(u, kept, now, scratch):
     """Add to a user's children those of the prefixes just expanded, and keep the best."""
     log_probs, children, logits = scratch.child_log_probs[u], scratch.children[u], scratch.logits
@@ -226,7 +227,7 @@ def _take_children(u, kept, now, scratch):
     scratch.floor[u], scratch.filled[u], scratch.begin[u] = floor, filled, scratch.stop[u]
 
 
-@fast_jit
+@fast_kernel
 def _expand(structure, layer, X, users, kept, now, scratch):
     """Find the best `kept` children of each user's prefixes."""
     n_users, width = X.shape[0], scratch.logits.shape[1]
@@ -248,7 +249,7 @@ def _expand(structure, layer, X, users, kept, now, scratch):
             scratch.filled[u] = kept
 
 
-@fast_jit
+@fast_kernel
 def _descend(layer, u, now, width, scratch):
     """Make a user's children, best first, the prefixes of the next layer."""
     after, filled, best = 1 - now, scratch.filled[u], scratch.best
@@ -264,7 +265,7 @@ def _descend(layer, u, now, width, scratch):
     scratch.n_prefixes[u] = filled
 
 
-@fast_jit
+@fast_kernel
 def beam_search(X, users, structure, beam_size, inner_beam, scratch, codes, log_probs):
     """Find the `beam_size` most probable paths of some users by beam search (algorithm 1).
 
@@ -290,7 +291,8 @@ def beam_search(X, users, structure, beam_size, inner_beam, scratch, codes, log_
             _descend(layer, u, layer % 2, width, scratch)
     for u in range(X.shape[0]):
         n = scratch.n_prefixes[u]
-        codes[u, :n], log_probs[u, :n] = scratch.codes[depth % 2, u, :n], scratch.log_probs[depth % 2, u, :n]
+        for i in range(n):
+            codes[u, i], log_probs[u, i] = scratch.codes[depth % 2, u, i], scratch.log_probs[depth % 2, u, i]
         codes[u, n:], log_probs[u, n:] = -1, -np.inf
 
 

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from drlearn._exponential import exponential
-from drlearn._runtime import even_bounds, fast_jit, run_blocks
+from drlearn._runtime import even_bounds, fast_jit, fast_kernel, run_blocks
 from drlearn.search.prefetch import prefetch_row
 from drlearn.search.products import add_product, add_two_products
 
@@ -69,18 +69,19 @@ def _scratch(dim, n_events):
     )
 
 
-@fast_jit
+@fast_kernel
 def _read_events(items, encoder, inputs):
     """Write W x + b of every event."""
-    n = items.shape[0]
+    n, bias = items.shape[0], encoder.input_bias
     for t in range(n + 1):
-        inputs[t] = encoder.input_bias
+        for i in range(bias.shape[0]):
+            inputs[t, i] = bias[i]
     for t in range(0, n, 2):  # of an odd number the last is read twice, the second time for nothing
         first, second = encoder.table[items[t]], encoder.table[items[min(t + 1, n - 1)]]
         add_two_products(first, second, encoder.input_weight, inputs[t], inputs[t + 1])
 
 
-@fast_jit
+@fast_kernel
 def _run_unit(n_events, encoder, scratch, state):
     """Take the state of the recurrent unit through the events that `_read_events` has read."""
     dim, sums = state.shape[0], scratch.sums
@@ -100,7 +101,7 @@ def _run_unit(n_events, encoder, scratch, state):
             state[i] = now + (state[i] - now) * z[i]
 
 
-@fast_jit
+@fast_kernel
 def _encode_row(items, encoder, scratch, out):
     """Write the vector of one user with the events `items`, zeros where there are none."""
     n, dim, table, parts = items.shape[0], out.shape[0], encoder.table, scratch.parts
@@ -110,7 +111,7 @@ def _encode_row(items, encoder, scratch, out):
     for item in items:
         prefetch_row(table, item)
     parts[:] = _ZERO
-    state, total, last = parts[:dim], parts[dim : 2 * dim], parts[2 * dim :]
+    state, total, last, bias = parts[:dim], parts[dim : 2 * dim], parts[2 * dim :], encoder.mix_bias
     for item in items:
         row = table[item]
         for j in range(dim):
@@ -118,11 +119,10 @@ def _encode_row(items, encoder, scratch, out):
     root = np.sqrt(np.float32(n))
     for j in range(dim):
         total[j] /= root
-    last[:] = table[items[n - 1]]
+        last[j], out[j] = table[items[n - 1], j], bias[j]
     if encoder.recurrent:
         _read_events(items, encoder, scratch.inputs)
         _run_unit(n, encoder, scratch, state)
-    out[:] = encoder.mix_bias
     add_product(parts, encoder.mix, out)
     norm = _ZERO
     for j in range(dim):

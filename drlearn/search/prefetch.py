@@ -7,7 +7,7 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from drlearn._runtime import jit
+from drlearn._runtime import kernel
 
 _LINE = 64  # bytes of a cache line; where lines are longer some are asked for twice
 
@@ -29,7 +29,7 @@ def _prefetch(typing_context, table, offset):
     return types.void(table, types.intp), generate
 
 
-@jit
+@kernel
 def prefetch_row(table, row):
     """Ask for a row of a C-contiguous (n, dim) array, which changes nothing but how soon it can be read."""
     dim = table.shape[1]

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from drlearn._runtime import fast_jit
+from drlearn._runtime import fast_kernel
 
 _ZERO = np.float32(0.0)
 _SHIFT, _UPPER = np.int32(16), np.int32(-0x10000)
 
 
-@fast_jit
+@fast_kernel
 def add_product(x, weight, out):
     """Add x @ weight to `out`, for one row x."""
     dim, width = weight.shape
@@ -26,7 +26,7 @@ def add_product(x, weight, out):
             out[k] += x[j] * row[k]
 
 
-@fast_jit
+@fast_kernel
 def add_two_products(x, y, weight, out_x, out_y):
     """Add x @ weight to `out_x` and y @ weight to `out_y`, reading the matrix once."""
     dim, width = weight.shape
@@ -59,17 +59,17 @@ def packed(weight):
     return (upper[..., ::2, :] | (upper[..., 1::2, :] << 16)).view(np.int32)
 
 
-@fast_jit
+@fast_kernel
 def _even_row(pair):
     return np.int32(pair << _SHIFT).view(np.float32)
 
 
-@fast_jit
+@fast_kernel
 def _odd_row(pair):
     return np.int32(pair & _UPPER).view(np.float32)
 
 
-@fast_jit
+@fast_kernel
 def add_packed_product(x, weight, out):
     """Add x @ weight to `out`, for a `packed` matrix: what reads matrices from afar reads half as much."""
     dim, width = x.shape[0], weight.shape[1]
@@ -87,7 +87,7 @@ def add_packed_product(x, weight, out):
             out[k] += x[j] * (_even_row(row[k]) if j % 2 == 0 else _odd_row(row[k]))
 
 
-@fast_jit
+@fast_kernel
 def add_two_packed_products(x, y, weight, out_x, out_y):
     """Add x @ weight to `out_x` and y @ weight to `out_y`, reading a `packed` matrix once."""
     dim, width = x.shape[0], weight.shape[1]
@@ -108,7 +108,7 @@ def add_two_packed_products(x, y, weight, out_x, out_y):
             out_y[k] += y[j] * value
 
 
-@fast_jit
+@fast_kernel
 def add_gradients(x, weight, row, grad_weight, grad_x):
     """Add the gradients of `add_product` in the matrix and in x, given that of its output."""
     for j in range(weight.shape[0]):
@@ -119,7 +119,7 @@ def add_gradients(x, weight, row, grad_weight, grad_x):
         grad_x[j] += total
 
 
-@fast_jit
+@fast_kernel
 def add_two_gradients(x, y, weight, row_x, row_y, grad_weight, grad_x, grad_y):
     """Add the gradients of `add_two_products`, reading the matrix and its gradient once."""
     for j in range(weight.shape[0]):

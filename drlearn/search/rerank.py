@@ -11,13 +11,14 @@ from typing import NamedTuple
 import numpy as np
 
 from drlearn._hashing import EMPTY, find_slot, table_size
-from drlearn._runtime import even_bounds, fast_jit, jit, run_blocks
+from drlearn._runtime import even_bounds, fast_kernel, jit, kernel, run_blocks
 from drlearn.search.beam import INNER_BEAM, beam_scratch, beam_search, user_parts
 from drlearn.search.prefetch import prefetch_row
 from drlearn.search.selection import select_top
 from drlearn.structure.paths import NO_PATH
 
-_BLOCK, _AHEAD = 256, 8
+_BLOCK = 256
+_ZERO, _BARRED = np.float32(0.0), np.float32(-np.inf)
 _TINY = np.float32(1.1754944e-38)  # a path less probable than that still has a finite log
 
 
@@ -61,7 +62,7 @@ def distinct_items(indptr, items):
     return out_indptr, out[:n]
 
 
-@jit
+@kernel
 def find_path(index, code):
     """Return the place of a path in a `PathIndex`, -1 where no item lies on it."""
     bucket = code >> index.shift
@@ -80,7 +81,7 @@ def find_path(index, code):
 
 
 class Candidates(NamedTuple):
-    """Room for the candidates of a user.
+    """Room for the candidates of a user, and the hash table by which an item is found among them.
 
     Attributes
     ----------
@@ -89,83 +90,89 @@ class Candidates(NamedTuple):
         Where each is in the index.
     mass : ndarray, float32
         sum of p(c|x) over the item's paths found.
+    keys, ranks : ndarrays, int32
+        Items by their hashes, and each one's place among `items`.
     """
 
     items: np.ndarray
     places: np.ndarray
     mass: np.ndarray
+    keys: np.ndarray
+    ranks: np.ndarray
 
 
 @jit
 def room_for(n):
     """Allocate `Candidates` for so many."""
-    return Candidates(np.empty(n, np.int32), np.empty(n, np.int64), np.empty(n, np.float32))
+    keys, ranks = np.empty(table_size(n), np.int32), np.empty(table_size(n), np.int32)
+    return Candidates(np.empty(n, np.int32), np.empty(n, np.int64), np.empty(n, np.float32), keys, ranks)
 
 
-@jit
-def collect_candidates(codes, log_probs, index, candidates):
-    """Find the distinct items on the paths `codes`, -1 for none, and the probability of their paths.
-
-    Returns
-    -------
-    candidates : Candidates
-        In the order in which the paths bring them; the one given, or a larger one.
-    n : int
-    """
-    total, paths = 0, np.empty(codes.shape[0], np.int64)
+@kernel
+def find_paths(codes, index, paths):
+    """Write where `codes` are in the index, -1 for none; return how many items they have in all."""
+    total = 0
     for i in range(codes.shape[0]):
         path = find_path(index, codes[i])
         paths[i] = path
         if path >= 0:
             total += index.indptr[path + 1] - index.indptr[path]
-    if total > candidates.items.shape[0]:
-        candidates = room_for(2 * total)
-    items, places, mass = candidates
-    size = table_size(total)
-    keys, slots = np.full(size, EMPTY, np.int32), np.empty(size, np.int32)
+    return total
+
+
+@kernel
+def collect_candidates(paths, log_probs, index, catalogue, candidates):
+    """Find the distinct items on some paths, in the order in which these bring them, and their mass.
+
+    Those that are not allowed get a mass of -inf. Vectors are asked for here, long before anything waits.
+
+    Returns
+    -------
+    n : int
+    """
+    items, places, mass, keys, ranks = candidates
+    keys[:] = EMPTY
     n = 0
-    for i in range(codes.shape[0]):
+    for i in range(paths.shape[0]):
         path = paths[i]
         if path < 0:
             continue
-        probability = np.exp(log_probs[i])
+        probability = np.float32(np.exp(log_probs[i]))
         for place in range(index.indptr[path], index.indptr[path + 1]):
             item = index.items[place]
             slot = find_slot(keys, item)
             if keys[slot] == EMPTY:
-                keys[slot], slots[slot] = item, n
-                items[n], places[n], mass[n] = item, place, np.float32(0.0)
+                prefetch_row(catalogue.vectors, place)
+                keys[slot], ranks[slot] = item, n
+                items[n], places[n] = item, place
+                mass[n] = _ZERO if catalogue.allowed[item] else _BARRED
                 n += 1
-            mass[slots[slot]] += probability
-    return candidates, n
+            mass[ranks[slot]] += probability
+    return n
 
 
-@jit
-def drop_barred(candidates, n, allowed, seen):
-    """Keep the candidates that are allowed and not among `seen`; return their number."""
-    items, places, mass = candidates
-    kept, seen = 0, np.sort(seen)
+@kernel
+def drop_barred(candidates, n, seen):
+    """Keep the candidates that are allowed and not among the codes `seen`; return their number."""
+    items, places, mass, keys, ranks = candidates
+    for item in seen:
+        slot = find_slot(keys, item)
+        if keys[slot] == item:
+            mass[ranks[slot]] = _BARRED
+    kept = 0
     for i in range(n):
-        item = items[i]
-        if not allowed[item]:
-            continue
-        at = np.searchsorted(seen, item)
-        if at < seen.shape[0] and seen[at] == item:
-            continue
-        items[kept], places[kept], mass[kept] = item, places[i], mass[i]
-        kept += 1
+        items[kept], places[kept], mass[kept] = items[i], places[i], mass[i]
+        kept += mass[kept] > _BARRED
     return kept
 
 
-@fast_jit
+@fast_kernel
 def score_items(x, candidates, n, vectors, path_weight, scores):
     """Score candidates: the softmax logit plus `path_weight` times log of the paths' probability."""
     places, mass = candidates.places, candidates.mass
     for i in range(n):
-        if i + _AHEAD < n:
-            prefetch_row(vectors, places[i + _AHEAD])
         row = vectors[places[i]]
-        total = np.float32(0.0)
+        total = _ZERO
         for d in range(x.shape[0]):
             total += x[d] * row[d]
         scores[i] = total
@@ -177,7 +184,7 @@ def score_items(x, candidates, n, vectors, path_weight, scores):
 @jit
 def retrieve_rows(X, structure, beam_size, index, catalogue, seen_indptr, seen, top, scores, found):
     """Retrieve for each row of `X`; `found` gets candidates before filters, and after them."""
-    candidates, logits = room_for(1024), np.empty(1024, np.float32)
+    candidates, logits, paths = room_for(1024), np.empty(1024, np.float32), np.empty(beam_size, np.int64)
     users = user_parts(X, structure)
     scratch = beam_scratch(structure, beam_size, INNER_BEAM, X.shape[0])
     step = scratch.filled.shape[0]
@@ -187,12 +194,13 @@ def retrieve_rows(X, structure, beam_size, index, catalogue, seen_indptr, seen, 
         if at == 0:
             some = slice(row, row + step)
             beam_search(X[some], users[some], structure, beam_size, INNER_BEAM, scratch, codes, log_probs)
-        candidates, n = collect_candidates(codes[at], log_probs[at], index, candidates)
+        total = find_paths(codes[at], index, paths)
+        if total > logits.shape[0]:
+            candidates, logits = room_for(2 * total), np.empty(2 * total, np.float32)
+        n = collect_candidates(paths, log_probs[at], index, catalogue, candidates)
         found[row, 0] = n
-        n = drop_barred(candidates, n, catalogue.allowed, seen[seen_indptr[row] : seen_indptr[row + 1]])
+        n = drop_barred(candidates, n, seen[seen_indptr[row] : seen_indptr[row + 1]])
         found[row, 1] = n
-        if logits.shape[0] < n:
-            logits = np.empty(candidates.items.shape[0], np.float32)
         score_items(X[row], candidates, n, catalogue.vectors, catalogue.path_weight, logits)
         k = select_top(logits, candidates.items, n, scores[row], top[row])
         for i in range(k, top.shape[1]):
@@ -241,11 +249,11 @@ def retrieve(X, structure, beam_size, index, catalogue, seen, k, n_threads=1):
 @jit
 def _rank_rows(X, codes, index, catalogue, seen_indptr, seen, top, scores, found):
     """Rank for each row of `X` what lies on its paths `codes`, by inner product alone."""
-    log_probs = np.zeros(codes.shape[1], np.float32)
-    candidates = room_for(1024)
+    log_probs, paths = np.zeros(codes.shape[1], np.float32), np.empty(codes.shape[1], np.int64)
     for row in range(X.shape[0]):
-        candidates, n = collect_candidates(codes[row], log_probs, index, candidates)
-        n = drop_barred(candidates, n, catalogue.allowed, seen[seen_indptr[row] : seen_indptr[row + 1]])
+        candidates = room_for(find_paths(codes[row], index, paths))
+        n = collect_candidates(paths, log_probs, index, catalogue, candidates)
+        n = drop_barred(candidates, n, seen[seen_indptr[row] : seen_indptr[row + 1]])
         found[row] = n
         logits = np.empty(n, np.float32)
         score_items(X[row], candidates, n, catalogue.vectors, np.float32(0.0), logits)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from drlearn._runtime import jit
+from drlearn._runtime import jit, kernel
 
 _RANKED = 256
 _LARGEST = np.int32(0x7FFFFFFF)
 
 
-@jit
+@kernel
 def cut_for(scores, n, k):
     """Return a score that k of the first `n` reach; more than k only where they tie at it (bisection)."""
     low, high = scores[0], scores[0]
@@ -35,7 +35,7 @@ def cut_for(scores, n, k):
     return high if reached >= k else low
 
 
-@jit
+@kernel
 def keep_best(scores, payloads, n, k):
     """Move the best k of the first `n` to the front; `payloads` ascend before and after; return the least."""
     cut, above = cut_for(scores, n, k), 0
@@ -66,7 +66,7 @@ def _sort_many(scores, payloads, n, top_scores, top_payloads):
         top_payloads[i] = _LARGEST - np.int32(keys[n - 1 - i] & np.int64(_LARGEST))
 
 
-@jit
+@kernel
 def sort_best_first(scores, payloads, n, top_scores, top_payloads):
     """Write the first `n`, best first, as far as there is room.
 
@@ -89,7 +89,7 @@ def sort_best_first(scores, payloads, n, top_scores, top_payloads):
             top_scores[rank], top_payloads[rank] = score, payload
 
 
-@jit
+@kernel
 def select_top(scores, payloads, n, top_scores, top_payloads):
     """Write the best of the first `n`, which are rearranged, best first; return how many there are."""
     k, kept = min(n, top_scores.shape[0]), n

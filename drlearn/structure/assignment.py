@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from drlearn._runtime import jit
+from drlearn._runtime import kernel
 from drlearn.structure.paths import NO_PATH
 
 _DENSE = 2**24
 
 
-@jit
+@kernel
 def _best_candidate(scores, columns, sizes, chosen, n_chosen, total, n_events, costs):
     """Return the candidate with the largest gain among those not chosen yet, -1 where there is none.
 
@@ -41,7 +41,7 @@ def _best_candidate(scores, columns, sizes, chosen, n_chosen, total, n_events, c
     return best
 
 
-@jit
+@kernel
 def _sweep(paths, columns, scores, sizes, n_events, costs):
     """Visit every item that has candidates; `paths` and `sizes` change in place; return the changed paths."""
     moved = 0

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from drlearn._exponential import exponential
-from drlearn._runtime import fast_jit
+from drlearn._exponential import exponential, largest
+from drlearn._runtime import fast_jit, fast_kernel
 from drlearn.search.products import add_gradients, add_product, add_two_gradients, add_two_products
 
 _CHUNK = 64
@@ -17,7 +17,7 @@ _ZERO, _ONE = np.float32(0.0), np.float32(1.0)
 _LEAST, _MOST = np.float32(1e-25), np.float32(1e25)
 
 
-@fast_jit
+@fast_kernel
 def _hidden_units(users, nodes, layer, tables, hidden):
     """Rectified hidden units of a layer: a row an event in the first layer, a row a path in the others."""
     n_hidden, n_rows = hidden.shape[1], 1 if layer == 0 else nodes.shape[1]
@@ -35,7 +35,7 @@ def _hidden_units(users, nodes, layer, tables, hidden):
                 row[h] = max(row[h], _ZERO)
 
 
-@fast_jit
+@fast_kernel
 def _run(nodes, path, layer, first, width):
     """Where the events end that pass the same node before `layer` as the first, and that node's weights."""
     last, node = first + 1, nodes[first, path, layer - 1]
@@ -47,14 +47,20 @@ def _run(nodes, path, layer, first, width):
 @fast_jit
 def _logits(x, nodes, layer, hidden, output_weight, node_weight, node_bias, logits):
     """Logits of a layer: a row an event in the first layer, a row a path in the others."""
-    n_rows, width, n = nodes.shape[1], logits.shape[1], x.shape[0]
     if hidden.shape[1] > 0:
         np.dot(hidden, output_weight, logits)
     else:
         logits[:] = _ZERO
     if layer == 0:
         logits += np.dot(x, node_weight[0]) + node_bias[0]
-        return
+    else:
+        _add_node_logits(x, nodes, layer, node_weight, node_bias, logits)
+
+
+@fast_kernel
+def _add_node_logits(x, nodes, layer, node_weight, node_bias, logits):
+    """Add to the logits of a later layer what the nodes before have of their own, run by run."""
+    n_rows, width, n = nodes.shape[1], logits.shape[1], x.shape[0]
     for path in range(n_rows):
         first = 0
         while first < n:
@@ -72,7 +78,7 @@ def _logits(x, nodes, layer, hidden, output_weight, node_weight, node_bias, logi
             first = last
 
 
-@fast_jit
+@fast_kernel
 def _probabilities(logits, mass, log_totals):
     """Softmax of the rows of `logits`, and the logs of their sums."""
     n_rows, width = logits.shape
@@ -84,7 +90,7 @@ def _probabilities(logits, mass, log_totals):
         for k in range(width):
             total += mass[row, k]
         if not _LEAST < total < _MOST:
-            top, total = logits[row].max(), _ZERO
+            top, total = largest(logits[row]), _ZERO
             for k in range(width):
                 mass[row, k] = exponential(logits[row, k] - top)
                 total += mass[row, k]
@@ -94,7 +100,7 @@ def _probabilities(logits, mass, log_totals):
         log_totals[row] = top + np.log(total)
 
 
-@fast_jit
+@fast_kernel
 def _responsibilities(log_probs, exists, shares):
     """Share of each path in the sum of an event's, and the events' summed loss."""
     loss = 0.0
@@ -113,12 +119,15 @@ def _responsibilities(log_probs, exists, shares):
     return loss
 
 
-@fast_jit
+@fast_kernel
 def _logit_gradients(mass, shares, nodes, layer):
     """Turn probabilities into the gradient of the logits: responsibilities times (probability - node)."""
     n_rows, width = 1 if layer == 0 else nodes.shape[1], mass.shape[1]
     for event in range(nodes.shape[0]):
-        if layer == 0 and shares[event].sum() == 0:  # an item without paths teaches nothing
+        total = _ZERO
+        for path in range(nodes.shape[1]):
+            total += shares[event, path]
+        if layer == 0 and total == 0:  # an item without paths teaches nothing
             mass[event] = 0
         for path in range(nodes.shape[1]):
             row, share = mass[event * n_rows + (path if layer else 0)], shares[event, path]
@@ -131,12 +140,18 @@ def _logit_gradients(mass, shares, nodes, layer):
 @fast_jit
 def _nodes_backward(x, mass, nodes, layer, node_weight, grad_weight, grad_bias, grad_x):
     """Add the gradients of node weights, node biases and user vectors."""
-    n_rows, width, n = nodes.shape[1], mass.shape[1], x.shape[0]
     if layer == 0:
         grad_weight[0] += np.dot(x.T, mass)
         grad_bias[0] += mass.sum(axis=0)
         grad_x += np.dot(mass, node_weight[0].T)
-        return
+    else:
+        _add_node_gradients(x, mass, nodes, layer, node_weight, grad_weight, grad_bias, grad_x)
+
+
+@fast_kernel
+def _add_node_gradients(x, mass, nodes, layer, node_weight, grad_weight, grad_bias, grad_x):
+    """Add the gradients of a later layer, run by run as `_add_node_logits` goes."""
+    n_rows, width, n = nodes.shape[1], mass.shape[1], x.shape[0]
     for path in range(n_rows):
         first = 0
         while first < n:
@@ -167,7 +182,7 @@ def _hidden_backward(mass, hidden, weight, part, rows_gradient):
             rows_gradient[row, h] *= hidden[row, h] > 0
 
 
-@fast_jit
+@fast_kernel
 def _spread(rows_gradient, nodes, layer, grad_tables, grad_users):
     """Add the gradients of hidden units to the tables' rows and to the users' parts."""
     n_rows, n_hidden = 1 if layer == 0 else nodes.shape[1], rows_gradient.shape[1]

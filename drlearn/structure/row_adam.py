@@ -7,14 +7,14 @@ from itertools import pairwise
 import numpy as np
 import torch
 
-from drlearn._runtime import even_bounds, fast_jit
+from drlearn._runtime import even_bounds, fast_kernel
 
 BETAS, EPSILON = (0.9, 0.999), 1e-8
 _ROWS_A_BLOCK = 1024
 _MEAN, _SQUARE, _EPSILON = np.float32(1 - BETAS[0]), np.float32(1 - BETAS[1]), np.float32(EPSILON)
 
 
-@fast_jit
+@fast_kernel
 def adam_rows(table, mean, square, rows, gradient, sizes):
     """Let Adam step on rows of a table, in place.
 

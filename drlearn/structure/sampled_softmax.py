@@ -9,12 +9,12 @@ import numpy as np
 import torch
 
 from drlearn._exponential import exponential, largest
-from drlearn._runtime import fast_jit
+from drlearn._runtime import fast_jit, fast_kernel
 
 _CHUNK = 128
 
 
-@fast_jit
+@fast_kernel
 def _to_shares(row, positive):
     """Turn logits into their shares in the sum with the target's; return its share and the loss."""
     top = max(largest(row), positive)

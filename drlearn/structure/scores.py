@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from drlearn._hashing import EMPTY, find_slot, table_size
-from drlearn._runtime import jit, run_blocks
+from drlearn._runtime import jit, kernel, run_blocks
 from drlearn.search.selection import select_top
 from drlearn.structure.paths import NO_PATH
 
@@ -39,7 +39,7 @@ def no_scores(n_items, n_paths):
     return ScoreTable(np.full((n_items, n_paths), NO_PATH), np.zeros((n_items, n_paths), np.float32))
 
 
-@jit
+@kernel
 def _add(keys, places, codes, sums, n, code, entry, amount):
     """Add to a code's sum, which begins at `entry`; return how many of `codes` and `sums` are in use."""
     slot = find_slot(keys, code)
@@ -68,7 +68,7 @@ def _in_twice_the_room(codes, sums, n):
     return keys, places, new_codes, new_sums
 
 
-@jit
+@kernel
 def _empty(keys, codes, n):
     """Take the first `n` codes out of the hash table: one by one, the last that came in first."""
     for i in range(n - 1, -1, -1):
@@ -86,7 +86,7 @@ def _keep_largest(codes, sums, n, order, top_codes, top_scores):
         top_codes[i], top_scores[i] = NO_PATH, np.float32(0.0)
 
 
-@jit
+@kernel
 def _add_paths(keys, places, codes, sums, n, found, log_probs, weight):
     """Add a beam's probabilities, times `weight`, to the sums of its codes."""
     for i in range(found.shape[0]):
