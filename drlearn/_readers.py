@@ -6,15 +6,18 @@ import re
 from collections.abc import Sequence, Sized
 from datetime import date, timezone
 from itertools import accumulate, chain
+from numbers import Number
 from typing import Any
 
 import numpy as np
 from scipy import sparse
 
+from drlearn._history import warn_caller
 from drlearn._vocabulary import Vocabulary, as_ids
 
 # A number behind the word makes an item's id of it, such as item_5, which a matrix may have as a column.
 _EVENT_COLUMN = re.compile(r"(user|item|timestamp)(?![-_ ]?\d)", re.IGNORECASE)
+_TIMES = ("ts", "time", "date", "datetime", "unixtime", "created_at")
 _LISTED = 10
 
 
@@ -91,7 +94,14 @@ def read_frame(df: Any, user: str, item: str, time: str | None, weight: str | No
         raise TypeError(
             f"df must be a dataframe (pandas, polars, pyarrow, ...), got {type(df).__name__}"
         ) from error
+    except nw.exceptions.DuplicateError as error:
+        raise ValueError("df has several columns of one name: select those that are to be read") from error
     wanted = [user, item]
+    for name in (user, item, time, weight):
+        if not isinstance(name, (str, type(None))):
+            raise TypeError(
+                f"columns go by their names, which are strings, got {name!r}; df.columns.map(str) makes some"
+            )
     for name, default in ((time, "timestamp"), (weight, "weight")):
         if name is not None and (name != default or name in frame.columns):
             wanted.append(name)
@@ -106,6 +116,8 @@ def read_frame(df: Any, user: str, item: str, time: str | None, weight: str | No
         raise ValueError(
             f"df lacks the column(s) {absent}, it has [{listed(frame.columns, _LISTED)}]; {remedy}"
         )
+    if time == "timestamp" and time not in wanted:
+        _warn_of_times_unread(frame)
     frame = frame.select(list(dict.fromkeys(wanted)))
     if isinstance(frame, nw.LazyFrame):
         frame = frame.collect()
@@ -114,7 +126,18 @@ def read_frame(df: Any, user: str, item: str, time: str | None, weight: str | No
     columns = {name: _column(frame[name], name) for name in wanted}
     ids = (as_ids(columns[name], f"column {name!r}") for name in (user, item))
     times = check_times(columns.get(time), len(frame), f"column {time!r}")
-    return *ids, times, check_weights(columns.get(weight), len(frame))
+    return *ids, times, check_weights(columns.get(weight), len(frame), f"column {weight!r}")
+
+
+def _warn_of_times_unread(frame: Any) -> None:
+    """Warn where the column of times seems to go by another name."""
+    for name, dtype in frame.collect_schema().items():
+        if dtype.is_temporal() or name.lower() in _TIMES:
+            warn_caller(
+                f"df has no column 'timestamp', so events are read in the order of its rows; column {name!r} "
+                f"looks like times: pass time={name!r}, or time=None to keep the order."
+            )
+            return
 
 
 def _column(series: Any, name: str) -> np.ndarray:
@@ -138,7 +161,7 @@ def read_sequences(sequences: Any) -> tuple[np.ndarray, np.ndarray]:
         if type(row) is not list and not _is_sequence(row):
             raise TypeError(
                 f"sequences[{i}] must be a one-dimensional sequence of item ids, got {type(row).__name__}; "
-                "wrap a single history in a list"
+                "wrap a single history in a list; user ids come alone, in a list or array without gaps"
             )
     indptr = np.fromiter(accumulate(map(len, rows), initial=0), dtype=np.int64, count=len(rows) + 1)
     filled = [row for row in rows if len(row)]  # an empty array is float64 and would make floats of all ids
@@ -270,21 +293,26 @@ def check_instant(time: Any, times: np.ndarray | None) -> Any:
     return instant
 
 
-def check_weights(weights: Any, n_events: int) -> np.ndarray | None:
+def check_weights(weights: Any, n_events: int, name: str = "weights") -> np.ndarray | None:
     """Return a float32 copy of valid weights."""
     if weights is None:
         return None
     weights = np.asarray(weights)
+    if weights.dtype == object and all(isinstance(weight, (Number, np.generic)) for weight in weights.flat):
+        weights = weights.astype(np.float64)  # such as Decimals of a database
     if weights.dtype.kind not in "biuf":
-        raise TypeError(f"weights must be numbers, got dtype {weights.dtype}")
+        raise TypeError(
+            f"{name} must hold numbers, got dtype {weights.dtype}; parse it first, for instance with "
+            "pd.to_numeric"
+        )
     if weights.shape != (n_events,):
-        raise ValueError(f"weights has shape {weights.shape}, but there are {n_events} events")
+        raise ValueError(f"{name} has shape {weights.shape}, but there are {n_events} events")
     with np.errstate(over="ignore"):
         weights = weights.astype(np.float32)
     if not np.isfinite(weights).all():
         n_bad = np.count_nonzero(~np.isfinite(weights))
         raise ValueError(
-            f"weights: {n_bad} NaN or infinity (or a value too large for float32); drop or clip these events"
+            f"{name}: {n_bad} NaN or infinity (or a value too large for float32); drop or clip these events"
         )
     if (weights < 0).any():
         raise ValueError(

@@ -280,6 +280,40 @@ class Interactions(Counted, RaggedRows):
             matrix.indptr, matrix.indices, item_vocabulary=vocabulary, user_ids=user_ids, weights=matrix.data
         )
 
+    def _matched(self, user_ids: np.ndarray, name: str) -> Interactions:
+        """Return rows that go with those of other users: by id where both have ids, else one by one."""
+        numbered = _are_row_numbers(self.user_ids) or _are_row_numbers(user_ids)
+        if np.array_equal(self.user_ids, user_ids):
+            return self
+        if not numbered:
+            return self._of_users(user_ids, name)
+        if len(self) != len(user_ids):
+            raise ValueError(f"{name} has {len(self)} rows but X has {len(user_ids)}: pass one a row of X.")
+        if np.isin(self.user_ids, user_ids).all():
+            raise ValueError(
+                f"{name} has the users of X in another order: pass them in that of X, or a list of rows."
+            )
+        return self
+
+    def _of_users(self, user_ids: np.ndarray, name: str) -> Interactions:
+        """Return the rows of these users, empty ones of those who are not here; raise where others are."""
+        rows = self._users().encode(user_ids)
+        there = rows >= 0
+        others = len(self) - len(np.unique(rows[there]))
+        if others:
+            raise ValueError(
+                f"{name} has {len(self)} users, {others} of whom are not in X: leave them out, or pass a "
+                "list, one a row of X."
+            )
+        starts, lengths = np.zeros((2, len(rows)), np.int64)
+        starts[there], lengths[there] = self.indptr[rows[there]], self.lengths[rows[there]]
+        return self._gather(starts, lengths, user_ids)
+
+
+def _are_row_numbers(user_ids: np.ndarray) -> bool:
+    """Whether these are what rows without ids have."""
+    return user_ids.dtype.kind == "i" and np.array_equal(user_ids, np.arange(len(user_ids)))
+
 
 def as_interactions(X: Any) -> Interactions:
     """Return X as Interactions, whatever a caller may hold.

@@ -24,7 +24,7 @@ from typing import Any
 
 import numpy as np
 
-from drlearn._hits import gives_no_truth, hits_of, top_of
+from drlearn._hits import gives_no_truth, has_users, hits_of, top_of, truth_for
 from drlearn._readers import check_positive
 from drlearn.interactions import as_interactions
 
@@ -296,9 +296,9 @@ def make_scorer(
     -------
     callable
         ``scorer(estimator, X, y=None) -> float or dict``; picklable if its metrics are. Given `y`, X is the
-        history whole and `y` the truth (anything that the metrics take as truth), row by row; a 1-d `y` is
-        ignored. In front of the last step of a `Pipeline`, X goes through the transformers first and is
-        split then, as `Pipeline.score` does it.
+        history whole and `y` the truth (anything that the metrics take as truth): of the same users where
+        both have ids, else row by row; a 1-d `y` is ignored. In a `Pipeline` X goes through the transformers
+        and is split then, as by `Pipeline.score`: filters shorten the truth too, unless it is given as `y`.
 
     Raises
     ------
@@ -382,8 +382,10 @@ def _through_pipeline(estimator, X: Any):
 
 def _history_and_truth(X: Any, y: Any, share: float):
     """Split rows into what is shown and what is to be found, unless `y` is the latter."""
-    X = as_interactions(X)
-    return X.split(share) if gives_no_truth(y) else (X, y)
+    rows = as_interactions(X)
+    if gives_no_truth(y):
+        return rows.split(share)
+    return rows, truth_for(rows.user_ids, y) if has_users(X) else y
 
 
 def _average(values: np.ndarray, n_truth: np.ndarray, per_user: bool):

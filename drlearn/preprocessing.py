@@ -11,10 +11,9 @@ from numbers import Real
 from typing import Any
 
 import numpy as np
-from scipy import sparse
-from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
+from drlearn._filter import Filter
 from drlearn._readers import check_positive
 from drlearn._vocabulary import Vocabulary
 from drlearn.interactions import Interactions, as_interactions
@@ -22,7 +21,7 @@ from drlearn.interactions import Interactions, as_interactions
 __all__ = ["KCore", "LastEvents", "MinWeight"]
 
 
-class MinWeight(TransformerMixin, BaseEstimator):
+class MinWeight(Filter):
     """Keep the events whose weight reaches a threshold, for instance ratings of 4 and more.
 
     Parameters
@@ -41,6 +40,8 @@ class MinWeight(TransformerMixin, BaseEstimator):
 
     Notes
     -----
+    In a Pipeline the truth of a score goes through it too: scores with other thresholds are of other truths.
+
     A recommender behind the filter knows nothing of the events that it took out, so ``exclude_seen=True``
     does not leave out their items: users may be recommended what they rated below the threshold. To leave
     those out too, pass the rows as they were before the filter as ``exclude_seen``.
@@ -86,7 +87,7 @@ class MinWeight(TransformerMixin, BaseEstimator):
         if not self._mask(X).any():
             top = X.weights.max() if X.n_events else None
             raise ValueError(f"no event reaches threshold={self.threshold!r}: the largest weight is {top}")
-        self.n_features_in_, self._item_ids = X.n_items, X.item_ids
+        self._remember_items(X)
         return self
 
     def transform(self, X: Any) -> Interactions:
@@ -113,7 +114,7 @@ class MinWeight(TransformerMixin, BaseEstimator):
         >>> MinWeight(threshold=4).transform(Interactions.from_matrix([[5, 1, 4], [2, 0, 0]])).lengths
         array([2, 0])
         """
-        X = _read(self, X)
+        X = self._read(X)
         return X.keep(self._mask(X))
 
     def _mask(self, X: Interactions) -> np.ndarray:
@@ -128,13 +129,8 @@ class MinWeight(TransformerMixin, BaseEstimator):
         with np.errstate(over="ignore"):
             return X.weights >= np.float32(self.threshold)
 
-    def __sklearn_tags__(self):
-        tags = super().__sklearn_tags__()
-        tags.requires_fit = False
-        return tags
 
-
-class KCore(TransformerMixin, BaseEstimator):
+class KCore(Filter):
     """Keep users and items that have enough events among those kept: the k-core of the training data.
 
     Users without `min_user_events` and items without `min_item_events` lose their events, again and again
@@ -143,6 +139,9 @@ class KCore(TransformerMixin, BaseEstimator):
     `fit_transform` returns that core. `transform`, which is for users to be served or scored, keeps the
     events of the core's items and asks no user for a minimum: a short history still wants an answer. So
     ``fit_transform(X)`` and ``fit(X).transform(X)`` differ in the events of short rows.
+
+    In a Pipeline the truth of a score goes through it too, so that nobody misses the items it takes out: give
+    the truth apart, as `y`, to compare its parameters.
 
     Parameters
     ----------
@@ -168,6 +167,8 @@ class KCore(TransformerMixin, BaseEstimator):
     >>> [row.tolist() for row in core]
     [['a', 'b'], ['a', 'b'], []]
     """
+
+    _learns = True
 
     def __init__(self, min_user_events=5, min_item_events=5):
         self.min_user_events = min_user_events
@@ -247,7 +248,7 @@ class KCore(TransformerMixin, BaseEstimator):
             )
         self.item_vocabulary_ = Vocabulary(X.item_ids[np.unique(X.items[kept])])
         self.n_users_, self.n_iter_ = len(np.unique(rows[kept])), n_iter
-        self.n_features_in_, self._item_ids = X.n_items, X.item_ids
+        self._remember_items(X)
         return kept
 
     def transform(self, X: Any) -> Interactions:
@@ -277,11 +278,11 @@ class KCore(TransformerMixin, BaseEstimator):
         array(['b'], dtype=object)
         """
         check_is_fitted(self)
-        X = _read(self, X)
+        X = self._read(X)
         return X.keep((self.item_vocabulary_.encode(X.item_ids) >= 0)[X.items])
 
 
-class LastEvents(TransformerMixin, BaseEstimator):
+class LastEvents(Filter):
     """Cut every row to its last events.
 
     This cuts whole rows. A score that goes through a Pipeline splits what is left into history and truth;
@@ -336,7 +337,7 @@ class LastEvents(TransformerMixin, BaseEstimator):
         """
         check_positive(self.n, "n")
         X = as_interactions(X)
-        self.n_features_in_, self._item_ids = X.n_items, X.item_ids
+        self._remember_items(X)
         return self
 
     def transform(self, X: Any) -> Interactions:
@@ -363,22 +364,4 @@ class LastEvents(TransformerMixin, BaseEstimator):
         array([2, 1])
         """
         check_positive(self.n, "n")
-        return _read(self, X).tail(self.n)
-
-    def __sklearn_tags__(self):
-        tags = super().__sklearn_tags__()
-        tags.requires_fit = False
-        return tags
-
-
-def _read(est, X: Any) -> Interactions:
-    """Return X as Interactions; columns of a matrix without ids are the items of `fit`, if there was one."""
-    nameless = sparse.issparse(X) or (isinstance(X, np.ndarray) and X.ndim == 2)
-    if not nameless or not hasattr(est, "_item_ids"):
-        return as_interactions(X)
-    if X.shape[1] != est.n_features_in_:
-        raise ValueError(
-            f"X has {X.shape[1]} features, but {type(est).__name__} is expecting {est.n_features_in_} "
-            "features as input"
-        )
-    return Interactions.from_matrix(X, item_ids=est._item_ids)
+        return self._read(X).tail(self.n)

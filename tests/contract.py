@@ -1,6 +1,7 @@
 """What every recommender promises: one class of tests that each of their test classes inherits."""
 
 import pickle
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -11,7 +12,7 @@ from sklearn.exceptions import NotFittedError
 
 from drlearn.datasets import make_interactions
 from drlearn.interactions import Interactions, Vocabulary
-from drlearn.metrics import make_scorer
+from drlearn.metrics import SCORERS, make_scorer
 
 N_USERS, N_ITEMS = 120, 50
 COLD = [3, 17, 40]  # item codes without an event in fit
@@ -121,8 +122,8 @@ class RecommenderContract:
         np.testing.assert_array_equal(est.recommend(short, exclude_seen=short), est.recommend(short))
         lists = [["unknown", *row] for row in histories(X)]
         np.testing.assert_array_equal(est.recommend(short, k=20, exclude_seen=lists), items)
-        with pytest.raises(ValueError, match=r"exclude_seen has 3 rows but X has 4: pass one history a row"):
-            est.recommend(X[:4], exclude_seen=X[:3])
+        with pytest.raises(ValueError, match=r"exclude_seen has 3 rows but X has 4: pass one a row"):
+            est.recommend(X[:4], exclude_seen=lists[:3])
         other = ["1"] if X.item_ids.dtype == np.int64 else [1]
         with pytest.raises(ValueError, match="exclude_seen, read as X is: X has no item known from fit"):
             est.recommend(X[:1], exclude_seen=[other])
@@ -138,10 +139,37 @@ class RecommenderContract:
         np.testing.assert_array_equal(
             est.recommend(users, exclude_seen=table[:0]), est.recommend(users, exclude_seen=[[]] * 3)
         )
-        with pytest.raises(ValueError, match=r"table of events, 1 of whose 2 users are not in X"):
+        with pytest.raises(ValueError, match=r"exclude_seen has 2 users, 1 of whom are not in X"):
             est.recommend(users[:2], exclude_seen=table)
         with pytest.raises(ValueError, match=r"table of events.*X has no user ids: pass a list of histories"):
             est.recommend(lists, exclude_seen=table)
+
+    def test_rows_with_user_ids_are_matched_by_them(self, est, X):
+        rows = histories(X[[3, 7, 9]])
+        named = Interactions.from_sequences(rows, user_ids=["ann", "bob", "eve"])
+        lists = [rows[0], [], rows[2]]
+        for seen in (named[[2, 0]], pd.Series(rows[::2], index=["ann", "eve"])):
+            np.testing.assert_array_equal(
+                est.recommend(named, k=20, exclude_seen=seen), est.recommend(named, k=20, exclude_seen=lists)
+            )
+            for score in (est.score, partial(SCORERS["ndcg"], est)):
+                assert score(X[[3, 7, 9]], lists) == score(named, seen) == score(named[::-1], seen)
+        assert est.recommend(named[::-1], exclude_seen=named)[::-1].tolist() == est.recommend(named).tolist()
+        with pytest.raises(ValueError, match=r"^exclude_seen has 3 users, 1 of whom are not in X"):
+            est.recommend(named[:2], exclude_seen=named)
+        with pytest.raises(ValueError, match=r"^y has 3 users, 1 of whom are not in X"):
+            est.score(named[:2], named)
+        numbered = Interactions.from_sequences(rows)
+        with pytest.raises(ValueError, match=r"^exclude_seen has the users of X in another order"):
+            est.recommend(numbered[::-1], exclude_seen=numbered)
+        np.testing.assert_array_equal(est.recommend(named, exclude_seen=numbered), est.recommend(named))
+        np.testing.assert_array_equal(est.recommend(rows, exclude_seen=named), est.recommend(named))
+
+    def test_rows_without_ids_join_no_users_that_have_some(self, est, X):
+        before = est.user_ids_.copy()
+        with pytest.raises(ValueError, match=r"X has no user ids, and none of its row numbers is a user"):
+            est.partial_fit(histories(X[[3, 7]]))
+        np.testing.assert_array_equal(est.user_ids_, before)
 
     def test_columns_of_a_matrix_are_the_items_of_fit_in_all_its_places(self, est, X, matrix):
         np.testing.assert_array_equal(est.recommend(X, exclude_seen=matrix), est.recommend(X))

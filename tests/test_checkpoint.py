@@ -178,12 +178,13 @@ def test_other_fits_do_not_touch_a_checkpoint(est, X, tmp_path, monkeypatch):
         est.fit(X)
     kept = {file.name: file.read_bytes() for file in tmp_path.iterdir()}
     for other, data in ((clone(est).set_params(learning_rate=0.02), X), (clone(est), X[1:])):
-        with pytest.raises(
-            ValueError, match=r"checkpoint_dir=.*holds something else.*name another directory"
-        ):
+        with pytest.raises(ValueError, match=r"checkpoint_dir=.*of another fit.*or delete this one"):
             other.fit(data)
     assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == kept
     est.fit(X)  # threads and printing decide nothing
+    est.save(tmp_path)
+    with pytest.raises(ValueError, match=r"checkpoint_dir=.*holds a saved model, no checkpoint"):
+        est.fit(X)
 
 
 def test_checkpoints_are_written_once_a_minute(X, tmp_path, monkeypatch):

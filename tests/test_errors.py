@@ -67,7 +67,7 @@ REFUSED = {
     "negative weight": (np.array([[1.0, -1.0]]), ValueError, "Negative values in data passed to X"),
     "sparse NaN": (sparse.csr_array([[1.0, NAN]]), ValueError, "X contains NaN"),
     "NaN in a table": (frame(weight=[1.0, NAN, 1]), ValueError, "column 'weight' holds 1 missing.*drop"),
-    "infinity in a table": (frame(weight=[1.0, INF, 1]), ValueError, "weights: 1 NaN or infinity.*drop"),
+    "infinity in a table": (frame(weight=[1.0, INF, 1]), ValueError, "'weight': 1 NaN or infinity.*drop"),
     "negative in a table": (frame(weight=[1.0, -2, 1]), ValueError, "Negative values in data: 1 weights"),
     "NaN time": (frame(timestamp=[1.0, NAN, 1]), ValueError, "column 'timestamp' holds 1 missing.*drop"),
     "infinite time": (frame(timestamp=[1.0, INF, 1]), ValueError, "'timestamp' holds 1 NaN, NaT or .*drop"),

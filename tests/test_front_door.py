@@ -30,6 +30,7 @@ ROOMS = [  # a module may import those above it
     "datasets._movielens",
     "datasets._generate",
     "datasets",
+    "_filter",
     "preprocessing",
     "structure",
     "structure.paths",

@@ -1,6 +1,8 @@
 """Interactions and Vocabulary: what goes in comes out, in order, and scikit-learn can slice it."""
 
 import pickle
+import warnings
+from decimal import Decimal
 
 import numpy as np
 import pandas as pd
@@ -158,6 +160,34 @@ def test_every_dataframe_gives_the_same(change):
         assert as_interactions(other) == X
 
 
+def test_decimals_are_weights():
+    frame = pd.DataFrame(EVENTS).assign(weight=[Decimal(n) / 4 for n in range(6)])
+    floats = frame.assign(weight=frame.weight.astype(float))
+    assert Interactions.from_frame(frame) == Interactions.from_frame(floats)
+
+
+@pytest.mark.parametrize("column", ["ts", "bought"])
+def test_a_column_of_times_by_another_name_is_pointed_out(column):
+    frame = pd.DataFrame(EVENTS).rename(columns={"timestamp": column})
+    frame[column] = pd.to_datetime(frame[column], unit="s")
+    with pytest.warns(UserWarning, match=f"no column 'timestamp'.*pass time='{column}', or") as warned:
+        X = Interactions.from_frame(frame)
+    assert warned[0].filename == __file__
+    assert X.times is None
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert Interactions.from_frame(frame, time=None) == X
+        assert Interactions.from_frame(frame, time=column).times is not None
+
+
+def test_columns_that_cannot_be_named_are_refused():
+    frame = pd.DataFrame(EVENTS)
+    with pytest.raises(TypeError, match="columns go by their names, which are strings, got 3"):
+        Interactions.from_frame(frame, time=3)
+    with pytest.raises(ValueError, match="df has several columns of one name"):
+        Interactions.from_frame(frame[["user", "item", "item"]])
+
+
 @pytest.mark.parametrize(
     ("change", "error", "match"),
     [
@@ -170,9 +200,9 @@ def test_every_dataframe_gives_the_same(change):
         (lambda f: f.assign(timestamp=pd.to_datetime([None] * 6)), ValueError, "'timestamp' holds 6 missing"),
         (lambda f: f.assign(timestamp=["2020-01-01"] * 6), TypeError, "'timestamp' must hold .*datetimes"),
         (lambda f: f.assign(weight=[1, 2, np.nan, 1, 1, 1]), ValueError, "'weight' holds 1 missing"),
-        (lambda f: f.assign(weight=[1, 2, np.inf, 1, 1, 1e39]), ValueError, "weights: 2 NaN or infinity"),
+        (lambda f: f.assign(weight=[1, 2, np.inf, 1, 1, 1e39]), ValueError, "'weight': 2 NaN or infinity"),
         (lambda f: f.assign(weight=[1, 2, -1, 1, 1, 1]), ValueError, "Negative values in data: 1 weights"),
-        (lambda f: f.assign(weight=list("abcdef")), TypeError, "weights must be numbers"),
+        (lambda f: f.assign(weight=list("abcdef")), TypeError, "'weight' must hold numbers.*pd.to_numeric"),
         (lambda f: f.assign(item=[-1, 1, 2, 3, 4, 5]), ValueError, "id -1"),
         (lambda f: f["user"], TypeError, "df must be a dataframe .* got Series"),
     ],

@@ -99,6 +99,15 @@ def test_so_they_are_behind_a_pipeline(X, fitted):
     assert [w.filename for w in warned] == [__file__]
 
 
+def test_what_is_no_list_of_ids_is_named(X, fitted):
+    est = fitted(RECOMMENDERS[0])
+    for seen in (None, 0, "u1"):
+        with pytest.raises(TypeError, match=f"exclude_seen must be True, False, or histories.*got {seen!r}"):
+            est.recommend(X[:2], exclude_seen=seen)
+    with pytest.raises(TypeError, match=r"allow must be a flat list of item ids, got \[\["):
+        est.recommend(X[:2], allow=[X.item_ids[:1].tolist(), X.item_ids[1:2].tolist()])
+
+
 def test_exclude_seen_is_warned_of_at_the_line_of_the_caller(X, fitted):
     with pytest.warns(UserWarning, match="exclude_seen=False with repeats") as warned:
         fitted(RECOMMENDERS[-1]).recommend(X[:2], exclude_seen=False)

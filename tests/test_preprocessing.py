@@ -13,7 +13,9 @@ from sklearn.exceptions import NotFittedError
 from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.pipeline import make_pipeline
 
+from drlearn import PopularityRecommender, SoftmaxRecommender
 from drlearn.interactions import Interactions
+from drlearn.metrics import make_scorer, recall_at_k
 from drlearn.preprocessing import KCore, LastEvents, MinWeight
 
 FILTERS = [MinWeight(threshold=0.5), KCore(min_user_events=5, min_item_events=5), LastEvents(n=3)]
@@ -228,3 +230,25 @@ def test_k_core_of_ciao(data):
     counts = kept.item_counts()
     assert kept.lengths.min() >= 5 and counts[counts > 0].min() >= 5
     assert len(kept) == core.n_users_ and np.count_nonzero(counts) == len(core.item_vocabulary_)
+
+
+@pytest.mark.parametrize("est", FILTERS)
+def test_set_output_leaves_interactions_alone(est, X):
+    pipeline = make_pipeline(clone(est), SoftmaxRecommender(n_epochs=1, embedding_dim=4, random_state=0))
+    pipeline.set_output(transform="pandas").fit(X)
+    assert pipeline[0].transform(X) == clone(est).fit(X).transform(X)
+    np.testing.assert_array_equal(pipeline.transform(X).index, X.user_ids)
+
+
+def test_given_apart_the_truth_stays_as_it_is_whatever_is_filtered(X):
+    history, truth = X.split(0.5)
+    filtered = make_pipeline(KCore(min_user_events=1), PopularityRecommender())
+    levels = {"kcore__min_item_events": [1, 7]}
+    search = GridSearchCV(filtered, levels, scoring=make_scorer("recall"), cv=3)
+    apart = search.fit(history, truth).cv_results_["mean_test_score"]
+    within = search.fit(X).cv_results_["mean_test_score"]
+    assert within[1] > 1.1 * within[0]  # little is left to be found
+    assert apart[1] < apart[0]
+    fitted = search.best_estimator_
+    lists = fitted[-1].recommend(fitted[:-1].transform(history), k=10)
+    assert make_scorer("recall")(fitted, history, truth) == recall_at_k(truth, lists, 10)

@@ -76,7 +76,7 @@ def collected(world, codes, log_probs, room=0):
     assert total == sum((world["item_paths"] == code).sum() for code in codes)
     found = room_for(total + room)
     found.keys[:] = 0  # whatever an earlier user left
-    return index, found, collect_candidates(paths, log_probs, index, catalogue, found)
+    return index, found, total, collect_candidates(paths, total, log_probs, index, catalogue, found)
 
 
 @pytest.mark.parametrize("room", [0, 100])
@@ -86,7 +86,7 @@ def test_union_of_candidates_equals_twin(world, n_codes, room):
     rng = np.random.default_rng(1)
     codes = rng.permutation(WIDTH**DEPTH)[:n_codes]
     log_probs = np.sort(rng.normal(size=n_codes) - 2)[::-1].astype(np.float32)
-    index, found, n = collected(world, codes, log_probs, room)
+    index, found, _, n = collected(world, codes, log_probs, room)
     wanted = reference.collect_candidates(codes, log_probs, world["item_paths"])
     assert found.items[:n].tolist() == index.items[found.places[:n]].tolist() == list(wanted)
     np.testing.assert_allclose(found.mass[:n], list(wanted.values()), rtol=1e-5)
@@ -96,7 +96,7 @@ def test_union_of_all_paths_is_every_item_with_a_path(world):
     world["allowed"][:] = True
     n_paths = WIDTH**DEPTH
     log_probs = np.full(n_paths, np.log(1 / n_paths), np.float32)
-    _, found, n = collected(world, np.arange(n_paths), log_probs)
+    *_, found, _, n = collected(world, np.arange(n_paths), log_probs)
     n_own = (world["item_paths"] != NO_PATH).sum(axis=1)
     assert sorted(found.items[:n].tolist()) == np.flatnonzero(n_own).tolist()
     np.testing.assert_allclose(found.mass[:n], n_own[found.items[:n]] / n_paths, rtol=1e-5)
@@ -115,10 +115,10 @@ def test_every_path_is_found_and_no_other(space):
 @pytest.mark.parametrize("seen", [[], [0], [29, 2, 7, 2], list(range(30))])
 def test_filters_equal_twin(world, seen, n_codes):
     codes, log_probs = np.arange(n_codes), np.linspace(-1, -3, n_codes, dtype=np.float32)
-    index, found, n = collected(world, codes, log_probs)
+    index, found, total, n = collected(world, codes, log_probs)
     before = reference.collect_candidates(codes, log_probs, world["item_paths"])
     assert n == len(before)
-    n = drop_barred(found, n, np.array(seen, np.int32))
+    n = drop_barred(found, n, total, np.array(seen, np.int32))
     wanted = reference.drop_barred(before, world["allowed"], set(seen))
     assert found.items[:n].tolist() == index.items[found.places[:n]].tolist() == list(wanted)
     np.testing.assert_allclose(found.mass[:n], list(wanted.values()), rtol=1e-5)
@@ -142,6 +142,15 @@ def test_paths_too_improbable_for_a_float_still_give_finite_scores(world):
     candidates.places[:], candidates.mass[:] = (0, 1), (0.0, 0.5)
     score_items(world["X"][0], candidates, 2, world["vectors"], 0.3, scores)
     assert np.isfinite(scores).all()
+
+
+def test_an_item_without_numbers_is_the_last(world):
+    world["vectors"][[5, 6]] = np.nan
+    world["allowed"][:] = True
+    top, scores, _ = run(world, WIDTH**DEPTH, N_ITEMS)
+    assert not np.isnan(scores).any()
+    for row, row_scores in zip(top, scores, strict=True):
+        assert not np.isin(row[row_scores > -np.inf], [5, 6]).any()
 
 
 @pytest.mark.parametrize("path_weight", [0.0, 0.3])

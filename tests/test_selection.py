@@ -4,7 +4,7 @@ import reference
 
 from drlearn.search.selection import cut_for, keep_best, select_top
 
-SIZES = [1, 2, 12, 100, 300]
+INF, SIZES = np.inf, [1, 2, 12, 100, 300]
 
 
 def scored(rng, n, n_values):
@@ -35,12 +35,27 @@ def test_more_than_k_reach_the_cut_only_where_they_tie_at_it(n_values):
         assert (scores >= cut).sum() == k or (scores == cut).any()
 
 
-@pytest.mark.parametrize("scores", [[-3e38, 3e38, 0.0], [1e-45, 0.0, -1e-45], [-0.0, 0.0, -1.0]])
+@pytest.mark.parametrize(
+    "scores", [[-3e38, 3e38, 0.0], [1e-45, 0.0, -1e-45], [-0.0, 0.0, -1.0], [np.inf, 1, -np.inf]]
+)
 def test_any_floats_can_be_cut(scores):
     scores = np.array(scores, np.float32)
     for k in (1, 2, 3):
         cut = cut_for(scores, 3, k)
         assert (scores > cut).sum() <= k <= (scores >= cut).sum()
+
+
+def test_a_cut_through_what_is_no_number_ends():
+    cut_for(np.array([np.nan, 1, 2], np.float32), 3, 2)
+
+
+@pytest.mark.parametrize("n", [12, 300])
+def test_zeros_tie_whatever_their_signs(n):
+    scores, items = np.zeros(n, np.float32), np.arange(n, dtype=np.int32)
+    scores[::3] = -0.0
+    top, top_scores = np.empty(n, np.int32), np.empty(n, np.float32)
+    select_top(scores, items, n, top_scores, top)
+    assert top.tolist() == list(range(n))
 
 
 @pytest.mark.parametrize("k", [1, 2, 5, 12, 140, 400])

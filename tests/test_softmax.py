@@ -185,6 +185,15 @@ def test_encoder_of_another_shape_is_refused(X):
         SoftmaxRecommender(**QUICK, encoder=Last()).fit(X)
 
 
+def test_encoder_that_looks_ahead_is_refused(X):
+    class Everything(nn.Linear):
+        def forward(self, events):
+            return super().forward(events.mean(dim=1, keepdim=True).expand_as(events))
+
+    with pytest.raises(ValueError, match="encoder must give vectors that know the events up to"):
+        SoftmaxRecommender(**QUICK, encoder=Everything(8, 8)).fit(X)
+
+
 def test_global_state_is_left_alone(X):
     np.random.seed(5)  # noqa: NPY002
     torch.manual_seed(5)

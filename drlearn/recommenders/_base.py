@@ -10,7 +10,7 @@ from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
 from drlearn._history import compiling_told
-from drlearn._hits import gives_no_truth
+from drlearn._hits import gives_no_truth, truth_for
 from drlearn._html import LearnedHTML
 from drlearn._runtime import effective_n_threads
 from drlearn.interactions import Interactions
@@ -113,8 +113,8 @@ class BaseRecommender(Reading, Persistent, Streaming, LearnedHTML, BaseEstimator
             Items a user, at most `n_items_`.
         exclude_seen : bool, or histories in any form that `fit` takes, default=True
             Leave out the items of the user's own history, as it comes in here: what a filter has taken out
-            of it, in a Pipeline for instance, may be recommended. Given one history a row of X, their items
-            are left out instead; of an event table, those of its users, found by their ids.
+            of it, in a Pipeline for instance, may be recommended. Given other histories, their items are left
+            out instead: those of the same user where both sides have user ids, else of the same row.
         allow, deny : array-like of item ids, default=None
             Only these items; not these. Both filter before ranking; ids unknown from fit are ignored.
         return_scores : bool, default=False
@@ -191,7 +191,8 @@ class BaseRecommender(Reading, Persistent, Streaming, LearnedHTML, BaseEstimator
             the recommender count as missed. Items of the history are not recommended, unless the
             recommender has `repeats=True`.
         y : truth in any form that `drlearn.metrics.f1_at_k` takes, default=None
-            Where given, X is the history whole. A 1-d `y` is ignored.
+            Where given, X is the history whole. Rows are those of the same user where both X and `y` have
+            user ids, else one a row. A 1-d `y` is ignored.
 
         Returns
         -------
@@ -203,7 +204,7 @@ class BaseRecommender(Reading, Persistent, Streaming, LearnedHTML, BaseEstimator
         NotFittedError
             Before `fit`.
         ValueError
-            Where no user has two events to split, or X and `y` disagree.
+            Where no user has two events to split, or `y` has other rows, or users, than X.
 
         Notes
         -----
@@ -228,8 +229,10 @@ class BaseRecommender(Reading, Persistent, Streaming, LearnedHTML, BaseEstimator
     def _history_and_truth(self, X, y, share):
         """Split rows into what is shown and what is to be found, unless `y` is the latter."""
         check_is_fitted(self)
-        X = self._rows_to_split(X)
-        return X.split(share) if gives_no_truth(y) else (X, y)
+        rows = self._rows_to_split(X)
+        if gives_no_truth(y):
+            return rows.split(share)
+        return rows, truth_for(rows.user_ids, y) if self._has_users(X) else y
 
     @property
     def _judged_without_seen(self):

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from numbers import Integral
+from numbers import Integral, Real
 
 import numpy as np
 from sklearn.utils.validation import validate_data
 
 from drlearn._history import warn_caller
+from drlearn._hits import has_users
 from drlearn._readers import holds_no_event, is_event_table, is_matrix, matrix_ids, read_matrix
 from drlearn._vocabulary import as_ids, differ_in_kind
 from drlearn.interactions import Interactions, as_interactions
@@ -57,7 +58,10 @@ class Reading:
         ids = as_ids(ids, name)
         if ids.ndim != 1:
             raise ValueError(f"{name} must be one-dimensional, a list of item ids, got shape {ids.shape}.")
-        return ids, self._fit_X.item_vocabulary.encode(ids)
+        try:
+            return ids, self._fit_X.item_vocabulary.encode(ids)
+        except TypeError as error:
+            raise TypeError(f"{name} must be a flat list of item ids, got {ids[:1].tolist()}...") from error
 
     def _histories(self, X):
         """Return X, known users' ids or histories, as Interactions over the items of fit."""
@@ -95,20 +99,30 @@ class Reading:
         """Rows whose items are left out: the histories of X, others that were given, or None."""
         if isinstance(exclude_seen, (bool, np.bool_)):
             return histories if exclude_seen else None
-        seen = self._read_seen(exclude_seen)
+        if exclude_seen is None or isinstance(exclude_seen, (str, Real)):
+            raise TypeError(
+                f"exclude_seen must be True, False, or histories, one a row of X, got {exclude_seen!r}."
+            )
+        seen, named = self._read_seen(exclude_seen), self._has_users(X)
         if is_event_table(exclude_seen):
-            if not (isinstance(X, Interactions) or hasattr(type(X), "columns") or self._are_users(X)):
+            if not named:
                 raise ValueError(
                     "exclude_seen is a table of events, which are found by their users, but X has no user "
                     "ids: pass a list of histories, one a row of X."
                 )
-            return _of_users(seen, histories.user_ids)
+            return seen._of_users(histories.user_ids, "exclude_seen")
+        if named and has_users(exclude_seen):
+            return seen._matched(histories.user_ids, "exclude_seen")
         if len(seen) != len(histories):
             raise ValueError(
-                f"exclude_seen has {len(seen)} rows but X has {len(histories)}: pass one history a row of X, "
-                "or True for those of X."
+                f"exclude_seen has {len(seen)} rows but X has {len(histories)}: pass one a row of X, or True "
+                "for those of X."
             )
         return seen
+
+    def _has_users(self, X):
+        """Whether the rows of X have ids of their own."""
+        return has_users(X) or self._are_users(X)
 
     def _read_seen(self, X):
         """Return rows over the items of fit: a frame is read by its ids, another matrix as in `fit`."""
@@ -185,18 +199,3 @@ class Reading:
             return X
         met = self.item_counts_[X.items] > 0
         return X if met.all() else X.keep(met)
-
-
-def _of_users(seen, user_ids):
-    """Return the rows of an event table for users of other rows; those who have none have seen nothing."""
-    rows = seen._users().encode(user_ids)
-    there = rows >= 0
-    others = len(seen) - len(np.unique(rows[there]))
-    if others:
-        raise ValueError(
-            f"exclude_seen is a table of events, {others} of whose {len(seen)} users are not in X: leave "
-            "them out, or pass a list of histories, one a row of X."
-        )
-    starts, lengths = np.zeros((2, len(rows)), np.int64)
-    starts[there], lengths[there] = seen.indptr[rows[there]], seen.lengths[rows[there]]
-    return seen._gather(starts, lengths, user_ids)

@@ -102,8 +102,8 @@ class StructureRetrieval(SoftmaxBase):
             B for this call; None takes the estimator's.
         exclude_seen : bool, or histories in any form that `fit` takes, default=True
             Leave out the items of the user's own history, as it comes in here: what a filter has taken out
-            of it, in a Pipeline for instance, may be recommended. Given one history a row of X, their items
-            are left out instead; of an event table, those of its users, found by their ids.
+            of it, in a Pipeline for instance, may be recommended. Given other histories, their items are left
+            out instead: those of the same user where both sides have user ids, else of the same row.
         allow, deny : array-like of item ids, default=None
             Only these items; not these. Both filter before ranking; ids unknown from fit are ignored.
         return_scores : bool, default=False
@@ -242,7 +242,7 @@ class StructureRetrieval(SoftmaxBase):
         return beam_of(beam_size, k, self.beam_curve_, self.path_space_)
 
     def _catalogue(self, allowed):
-        weight = check_number(self.path_weight, "path_weight", Real, 0, auto=True)
+        weight = check_number(self.path_weight, "path_weight", Real, 0, 1e6, auto=True)
         weight = float(self.path_weight_ if weight == "auto" else weight)
         return Catalogue(self.path_vectors_, allowed, weight)
 
@@ -301,6 +301,7 @@ class StructureRetrieval(SoftmaxBase):
         """Rank by cosine what is on an item's own paths and on those its vector, taken as a user's, finds."""
         itself, vectors = one_a_row(codes), self.item_vectors_[codes]
         length = np.linalg.norm(vectors, axis=1, keepdims=True)  # of all item vectors, so that cosines are
+        length = np.maximum(length, np.finfo(np.float32).tiny ** 0.5)
         users, queries = vectors / length * vectors.shape[1] ** 0.5, vectors / length**2
         found, _ = search_paths(users, self.structure_, self._beam(None, k), self._n_threads())
         paths = np.concatenate([self.item_paths_[codes], found], axis=1)

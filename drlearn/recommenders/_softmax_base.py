@@ -107,9 +107,11 @@ class SoftmaxBase(ClassNamePrefixFeaturesOutMixin, TransformerMixin, SimilarItem
         return int(np.clip(n_pairs // _BATCHES_AN_EPOCH, *_BATCH_RANGE))
 
     def _new_model(self, n_items):
-        from drlearn.structure.model import SoftmaxModel
+        from drlearn.structure.model import SoftmaxModel, check_encoder
 
-        encoder = copy.deepcopy(self.encoder) if self._own_encoder else self.encoder
+        encoder = self.encoder
+        if self._own_encoder:
+            check_encoder(encoder := copy.deepcopy(encoder), self.embedding_dim)
         return SoftmaxModel(n_items, self.embedding_dim, encoder).to(self.device)
 
     def _new_trainer(

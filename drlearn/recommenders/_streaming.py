@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
+from drlearn._hits import has_users
+
 if TYPE_CHECKING:
     from typing_extensions import Self
 
@@ -93,6 +95,12 @@ class Streaming:
         known, new = self._fit_X, self._converted(X, reset=False)
         if new.n_events == 0:
             return self
+        if len(known) and not has_users(X) and not np.isin(new.user_ids, known.user_ids).any():
+            raise ValueError(
+                f"X has no user ids, and none of its row numbers is a user of fit, whose ids are "
+                f"{known.user_ids[:3].tolist()}: pass events as a table, or "
+                "Interactions.from_sequences(..., user_ids=...)."
+            )
         try:
             merged, fresh = known.append(new)
         except (ValueError, TypeError) as error:

@@ -225,7 +225,7 @@ class DeepRetrievalRecommender(StructureStreaming):
         check_number(self.penalty_degree, "penalty_degree", Real, 1, 20)
         check_number(self.decay, "decay", Real, 0, 1, low_open=True)
         check_number(self.distillation, "distillation", Real, 0, 1)
-        check_number(self.path_weight, "path_weight", Real, 0, auto=True)
+        check_number(self.path_weight, "path_weight", Real, 0, 1e6, auto=True)
         check_number(self.validation_fraction, "validation_fraction", Real, 0, 0.9)
         check_choice(self.init, "init", ("kmeans", "random"))
         if self.n_paths > self.n_candidate_paths:

@@ -121,18 +121,19 @@ def find_paths(codes, index, paths):
 
 
 @kernel
-def collect_candidates(paths, log_probs, index, catalogue, candidates):
+def collect_candidates(paths, total, log_probs, index, catalogue, candidates):
     """Find the distinct items on some paths, in the order in which these bring them, and their mass.
 
-    Those that are not allowed get a mass of -inf. Vectors are asked for here, long before anything waits.
+    Of the hash table so much is used as the paths' `total` items need: a user does not wait for others' many.
+    Items that are not allowed get a mass of -inf. Vectors are asked for here, long before anything waits.
 
     Returns
     -------
     n : int
     """
-    items, places, mass, keys, ranks = candidates
+    items, places, mass, ranks = candidates.items, candidates.places, candidates.mass, candidates.ranks
+    keys, n = candidates.keys[: table_size(total)], 0
     keys[:] = EMPTY
-    n = 0
     for i in range(paths.shape[0]):
         path = paths[i]
         if path < 0:
@@ -152,14 +153,14 @@ def collect_candidates(paths, log_probs, index, catalogue, candidates):
 
 
 @kernel
-def drop_barred(candidates, n, seen):
+def drop_barred(candidates, n, total, seen):
     """Keep the candidates that are allowed and not among the codes `seen`; return their number."""
-    items, places, mass, keys, ranks = candidates
+    items, places, mass, ranks = candidates.items, candidates.places, candidates.mass, candidates.ranks
+    keys, kept = candidates.keys[: table_size(total)], 0
     for item in seen:
         slot = find_slot(keys, item)
         if keys[slot] == item:
             mass[ranks[slot]] = _BARRED
-    kept = 0
     for i in range(n):
         items[kept], places[kept], mass[kept] = items[i], places[i], mass[i]
         kept += mass[kept] > _BARRED
@@ -175,7 +176,7 @@ def score_items(x, candidates, n, vectors, path_weight, scores):
         total = _ZERO
         for d in range(x.shape[0]):
             total += x[d] * row[d]
-        scores[i] = total
+        scores[i] = total if total == total else _BARRED  # NaN has no place in an order
     if path_weight > 0:
         for i in range(n):
             scores[i] += path_weight * np.log(max(mass[i], _TINY))
@@ -197,9 +198,9 @@ def retrieve_rows(X, structure, beam_size, index, catalogue, seen_indptr, seen, 
         total = find_paths(codes[at], index, paths)
         if total > logits.shape[0]:
             candidates, logits = room_for(2 * total), np.empty(2 * total, np.float32)
-        n = collect_candidates(paths, log_probs[at], index, catalogue, candidates)
+        n = collect_candidates(paths, total, log_probs[at], index, catalogue, candidates)
         found[row, 0] = n
-        n = drop_barred(candidates, n, seen[seen_indptr[row] : seen_indptr[row + 1]])
+        n = drop_barred(candidates, n, total, seen[seen_indptr[row] : seen_indptr[row + 1]])
         found[row, 1] = n
         score_items(X[row], candidates, n, catalogue.vectors, catalogue.path_weight, logits)
         k = select_top(logits, candidates.items, n, scores[row], top[row])
@@ -251,9 +252,10 @@ def _rank_rows(X, codes, index, catalogue, seen_indptr, seen, top, scores, found
     """Rank for each row of `X` what lies on its paths `codes`, by inner product alone."""
     log_probs, paths = np.zeros(codes.shape[1], np.float32), np.empty(codes.shape[1], np.int64)
     for row in range(X.shape[0]):
-        candidates = room_for(find_paths(codes[row], index, paths))
-        n = collect_candidates(paths, log_probs, index, catalogue, candidates)
-        n = drop_barred(candidates, n, seen[seen_indptr[row] : seen_indptr[row + 1]])
+        total = find_paths(codes[row], index, paths)
+        candidates = room_for(total)
+        n = collect_candidates(paths, total, log_probs, index, catalogue, candidates)
+        n = drop_barred(candidates, n, total, seen[seen_indptr[row] : seen_indptr[row + 1]])
         found[row] = n
         logits = np.empty(n, np.float32)
         score_items(X[row], candidates, n, catalogue.vectors, np.float32(0.0), logits)

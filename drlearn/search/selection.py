@@ -7,7 +7,7 @@ import numpy as np
 from drlearn._runtime import jit, kernel
 
 _RANKED = 256
-_LARGEST = np.int32(0x7FFFFFFF)
+_LARGEST, _ZERO = np.int32(0x7FFFFFFF), np.float32(0.0)
 
 
 @kernel
@@ -18,7 +18,7 @@ def cut_for(scores, n, k):
         low, high = min(low, scores[i]), max(high, scores[i])
     while True:
         middle = np.float32(0.5) * low + np.float32(0.5) * high
-        if middle <= low or middle >= high:
+        if not low < middle < high:  # nor is a mean of infinities
             break
         reached = 0
         for i in range(n):
@@ -55,9 +55,10 @@ def keep_best(scores, payloads, n, k):
 @jit
 def _sort_many(scores, payloads, n, top_scores, top_payloads):
     """Sort by keys of one integer each: the score's bits in their order, then the payload, reversed."""
-    bits, top_bits, keys = scores.view(np.int32), top_scores.view(np.int32), np.empty(n, np.int64)
+    top_bits, keys = top_scores.view(np.int32), np.empty(n, np.int64)
     for i in range(n):
-        order = bits[i] ^ ((bits[i] >> np.int32(31)) & _LARGEST)
+        bit = np.float32(scores[i] + _ZERO).view(np.int32)  # of -0.0 those of 0.0, with which it ties
+        order = bit ^ ((bit >> np.int32(31)) & _LARGEST)
         keys[i] = (np.int64(order) << np.int64(32)) | np.int64(_LARGEST - payloads[i])
     keys = np.sort(keys)
     for i in range(min(n, top_scores.shape[0])):

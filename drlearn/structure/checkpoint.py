@@ -60,11 +60,15 @@ class Checkpoint:
             facts, self.arrays = read_model(directory)
         except FileNotFoundError:
             return
-        if facts.get("identity") != identity:
+        if "identity" not in facts:
             raise ValueError(
-                f"checkpoint_dir={str(directory)!r} holds something else than a checkpoint of this fit: "
-                "other parameters, other interactions or another version of drlearn; name another directory, "
-                "or delete this one to start anew."
+                f"checkpoint_dir={str(directory)!r} holds a saved model, no checkpoint; name another one."
+            )
+        if facts["identity"] != identity:
+            raise ValueError(
+                f"checkpoint_dir={str(directory)!r} holds the checkpoint of another fit: other parameters, "
+                "other interactions or another version of drlearn; name another directory, or delete this "
+                "one to start anew."
             )
         self.facts = facts["facts"]
 

@@ -113,6 +113,28 @@ def export_encoder(model):
     return EncoderArrays(model.item_table.numpy(), gru is not None, *copies)
 
 
+@torch.no_grad()
+def check_encoder(encoder, dim):
+    """Raise where a caller's own encoder makes other shapes, or its vectors know of later events.
+
+    It is left in evaluation mode.
+    """
+    events = torch.linspace(-1, 1, 2 * 3 * dim).view(2, 3, dim)  # (B, T, dim)
+    hidden = encoder.eval()(events)  # (B, T, dim)
+    if hidden.shape != events.shape:
+        raise ValueError(
+            f"encoder must map (batch, time, dim) to the same shape, but it made {tuple(hidden.shape)} "
+            f"of {tuple(events.shape)}; give it `embedding_dim` outputs at every time."
+        )
+    later = events.clone()  # (B, T, dim)
+    later[:, -1] += 1
+    if not torch.allclose(encoder(later)[:, :-1], hidden[:, :-1], atol=1e-4, equal_nan=True):
+        raise ValueError(
+            "encoder must give vectors that know the events up to their time only, but those before the last "
+            "event changed with it: it would learn from what it is to predict. Make it causal."
+        )
+
+
 class SoftmaxModel(nn.Module):
     """A user encoder and one table of item vectors, in and out, under a cosine softmax.
 
@@ -136,13 +158,7 @@ class SoftmaxModel(nn.Module):
         """Return user vectors of length sqrt(dim) at the places of `mask`, row by row."""
         if dropout is not None:
             events = dropout(events)
-        hidden = self.encoder(events)  # (B, T, dim)
-        if hidden.shape != events.shape:
-            raise ValueError(
-                f"encoder must map (batch, time, dim) to the same shape, but it made {tuple(hidden.shape)} "
-                f"of {tuple(events.shape)}; give it `embedding_dim` outputs at every time."
-            )
-        hidden = hidden[mask]  # (n_valid, dim)
+        hidden = self.encoder(events)[mask]  # (n_valid, dim)
         if dropout is not None:
             hidden = dropout(hidden)
         return F.normalize(hidden, dim=-1) * self.dim**0.5
