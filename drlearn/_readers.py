@@ -16,7 +16,10 @@ from drlearn._history import warn_caller
 from drlearn._vocabulary import Vocabulary, as_ids
 
 # A number behind the word makes an item's id of it, such as item_5, which a matrix may have as a column.
-_EVENT_COLUMN = re.compile(r"(user|item|timestamp)(?![-_ ]?\d)", re.IGNORECASE)
+_EVENT_COLUMN = re.compile(
+    r"(user|item|timestamp)(?![-_ ]?\d)|(customer|client|visitor|session|product|article|movie)([-_ ]?id)?$",
+    re.IGNORECASE,
+)
 _TIMES = ("ts", "time", "date", "datetime", "unixtime", "created_at")
 _LISTED = 10
 

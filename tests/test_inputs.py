@@ -142,7 +142,15 @@ def test_pivots_in_pipelines_and_cross_validation():
 
 
 @pytest.mark.parametrize(
-    "names", [("userId", "movieId"), ("User", "Item"), ("user_idx", "product"), ("a", "item_id")]
+    "names",
+    [
+        ("userId", "movieId"),
+        ("User", "Item"),
+        ("user_idx", "product"),
+        ("a", "item_id"),
+        ("customer", "b"),
+        ("Session_ID", "b"),
+    ],
 )
 def test_a_table_of_events_is_no_matrix(names):
     table = LOG.rename(columns=dict(zip(("user", "item"), names, strict=True)))

@@ -222,6 +222,8 @@ def test_tables_of_vectors_for_pandas(X):
     est = SoftmaxRecommender(**QUICK).fit(X)
     table = est.set_output(transform="pandas").transform(X)
     assert list(table.columns) == list(est.get_feature_names_out()) and len(table) == len(X)
+    some = X.user_ids[[7, 3]]
+    assert est.transform(some).index.tolist() == some.tolist()
     np.testing.assert_array_equal(table.to_numpy(), est.set_output(transform="default").transform(X))
 
 

@@ -14,9 +14,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
 from drlearn._history import progress_bar, warn_caller
-from drlearn._readers import is_event_table
 from drlearn._runtime import stream
-from drlearn.interactions import Interactions
 from drlearn.recommenders._base import BaseRecommender
 from drlearn.recommenders._inputs import check_choice, check_device, check_n_jobs, check_number, check_seed
 from drlearn.recommenders._lists import distinct, items_of, take_rows
@@ -215,8 +213,8 @@ class SoftmaxBase(ClassNamePrefixFeaturesOutMixin, TransformerMixin, SimilarItem
         -------
         ndarray of shape (n_users, embedding_dim), float32
             Of length sqrt(embedding_dim), such that inner products with `item_vectors_` are the
-            softmax's logits; zeros for users without events. With pandas output of `set_output` the index of
-            Interactions and event tables is their users.
+            softmax's logits; zeros for users without events. With pandas output of `set_output` the index is
+            the users, where X has ids.
 
         Raises
         ------
@@ -237,8 +235,7 @@ class SoftmaxBase(ClassNamePrefixFeaturesOutMixin, TransformerMixin, SimilarItem
         now = self._now()
         histories = now._histories(X)
         vectors = now._encode(histories)
-        named = isinstance(X, Interactions) or is_event_table(X)
-        return self._by_user(vectors, histories.user_ids) if named else vectors
+        return self._by_user(vectors, histories.user_ids) if now._has_users(X) else vectors
 
     def _by_user(self, vectors, user_ids):
         """Where pandas output is asked for, a frame: scikit-learn would take the index of the events."""
