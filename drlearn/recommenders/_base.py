@@ -241,10 +241,16 @@ class BaseRecommender(Reading, Persistent, Streaming, LearnedHTML, BaseEstimator
 
     def _derived(self, state):
         """What follows from the rest of a fitted state (`_derived_names`) and is not saved."""
-        met = state["item_counts_"] > 0
+        counts = state["item_counts_"]
+        met = counts > 0
         recommendable = met.copy()
         recommendable[state["_fit_X"].item_vocabulary.encode(state["removed_items_"])] = False
-        return {"_recommendable": recommendable, "_all_met": bool(met.all())}
+        order = np.argsort(-counts, kind="stable").astype(np.int32)
+        return {
+            "_recommendable": recommendable,
+            "_all_met": bool(met.all()),
+            "_by_popularity": order[recommendable[order]],
+        }
 
     def _restored(self, state):
         """Return a loaded state with its parts checked and made whole; raise where they disagree."""
@@ -295,22 +301,23 @@ class BaseRecommender(Reading, Persistent, Streaming, LearnedHTML, BaseEstimator
         seen = items_of(seen, len(X))
         if np.count_nonzero(X.lengths) == len(X) > 0:
             return self._rank(X, k, allowed, seen, **options)
-        top, scores, paths = self._rank_popular(X, k, allowed, seen, **options)
-        rows = np.flatnonzero(X.lengths)
-        if len(rows):
-            ranked = self._rank(X[rows], k, allowed, take_rows(seen, rows), **options)
-            top[rows], scores[rows] = ranked[:2]
-            if ranked[2] is not None:
-                paths[rows] = ranked[2]
-        return top, scores, paths
+        cold, warm = np.flatnonzero(X.lengths == 0), np.flatnonzero(X.lengths)
+        popular = self._rank_popular(X[cold], k, allowed, take_rows(seen, cold), **options)
+        if len(warm) == 0:
+            return popular
+        ranked = self._rank(X[warm], k, allowed, take_rows(seen, warm), **options)
+        place = np.argsort(np.concatenate([cold, warm]))
+        return tuple(
+            None if a is None else _joined([a, b])[place] for a, b in zip(popular, ranked, strict=True)
+        )
 
     def _rank_popular(self, X, k, allowed, seen, **options):
         """Rank by number of events; `options` are those of `_rank`."""
         # Late, for the kernels' sake: numba loads when something is ranked.
         from drlearn.search.rerank import first_unseen
 
-        order = np.argsort(-self.item_counts_, kind="stable")
-        top = first_unseen(order[allowed[order]].astype(np.int32), seen, k)
+        order = self._by_popularity
+        top = first_unseen(order if allowed is self._recommendable else order[allowed[order]], seen, k)
         scores = np.where(top >= 0, self.item_counts_[top], -np.inf).astype(np.float32)
         paths = self._no_paths(len(X), k) if options.get("return_paths") else None
         return top, scores, paths

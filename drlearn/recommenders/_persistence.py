@@ -18,7 +18,7 @@ _OF_SKLEARN = ("_sklearn_output_config", "_metadata_request")  # `set_output` an
 class Persistent:
     """`save` and `load` for a recommender, whose `_restored` and `_derived` make its state whole again."""
 
-    _derived_names = ("_recommendable", "_all_met")
+    _derived_names = ("_recommendable", "_all_met", "_by_popularity")
 
     def save(self, path: Any) -> None:
         """Write the fitted estimator into a directory.

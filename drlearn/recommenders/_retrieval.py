@@ -231,7 +231,7 @@ class StructureRetrieval(SoftmaxBase):
         scan = SoftmaxRecommender(**{name: getattr(now, name) for name in names})
         for name in ("softmax_model_", "encoder_", "item_vectors_", "history_", "item_counts_",
                      "removed_items_", "n_items_", "_fit_X", "_recommendable", "_all_met",
-                     "n_features_in_", "feature_names_in_"):  # fmt: skip
+                     "_by_popularity", "n_features_in_", "feature_names_in_"):  # fmt: skip
             if hasattr(now, name):
                 setattr(scan, name, getattr(now, name))
         return scan
