@@ -17,12 +17,13 @@ _CACHE = os.environ.get("DRLEARN_NUMBA_CACHE", "1").lower() not in ("0", "false"
 # Kernels run serially and without the GIL on our own threads: numba's parallel layers abort the
 # process when two Python threads enter them at once.
 # Divisions do not ask whether they are by zero, which would keep loops from being vectorised.
-_OPTIONS = {"nogil": True, "cache": _CACHE, "error_model": "numpy"}
+# What is not said here a kernel would take from whoever calls it first.
+_OPTIONS = {"nogil": True, "cache": _CACHE, "error_model": "numpy", "fastmath": False}
 # Sums may be reordered (vectorised) and fused, but infinities stay infinities.
 _FAST = {**_OPTIONS, "fastmath": {"reassoc", "contract", "nsz", "arcp"}}
 
 # An array that is sliced or taken out of a tuple has one more reference, and counting it locks memory twice:
-# a third of a beam search. Kernels that make no array count none; what does says so, or does as its caller.
+# a third of a beam search. Kernels that make no array count none.
 kernel, fast_kernel = numba.njit(**_OPTIONS, _nrt=False), numba.njit(**_FAST, _nrt=False)
 jit, fast_jit = numba.njit(**_OPTIONS, _nrt=True), numba.njit(**_FAST, _nrt=True)
 

@@ -15,6 +15,8 @@ from drlearn import SoftmaxRecommender, _runtime
 from drlearn._runtime import (
     effective_n_threads,
     even_bounds,
+    fast_kernel,
+    kernel,
     run_blocks,
     stream,
 )
@@ -170,6 +172,18 @@ def _kernel(module):
 
     kernel.__module__ = module
     return numba.njit(kernel)
+
+
+def test_what_is_exact_stays_so_when_it_is_first_called_by_what_is_not():
+    @kernel
+    def without_sign(x):
+        return x + np.float32(0.0)
+
+    @fast_kernel
+    def called(x):
+        return without_sign(x)
+
+    assert not np.signbit(called(np.float32(-0.0)))
 
 
 def test_kernels_make_no_arrays():
