@@ -7,9 +7,9 @@ from collections.abc import Sized
 import numpy as np
 from scipy import sparse
 
-from drlearn._readers import check_positive, holds_no_event, is_event_table, listed
+from drlearn._readers import check_positive, holds_no_event, listed
 from drlearn._vocabulary import differ_in_kind
-from drlearn.interactions import Interactions, Vocabulary, as_interactions
+from drlearn.interactions import Interactions, Vocabulary, as_interactions, has_users, rows_for
 
 
 def hits_of(truth, recommended, k) -> tuple[np.ndarray, np.ndarray]:
@@ -70,18 +70,9 @@ def top_of(recommended, k) -> np.ndarray:
     return recommended[:, :k]
 
 
-def has_users(X) -> bool:
-    """Whether the rows of X come with ids: Interactions, tables of events, what has a pandas index."""
-    with_index = hasattr(getattr(X, "index", None), "to_numpy")
-    return isinstance(X, Interactions) or with_index or is_event_table(X)
-
-
 def truth_for(user_ids, y):
     """Return the truth of these users, who are named: by id where `y` names them too, else as it is."""
-    if not has_users(y):
-        return y
-    y, is_table = as_interactions(y), is_event_table(y)
-    return y._of_users(user_ids, "y") if is_table else y._matched(user_ids, "y")
+    return rows_for(user_ids, as_interactions(y), y, "y") if has_users(y) else y
 
 
 def gives_no_truth(y) -> bool:

@@ -67,10 +67,16 @@ def _levels(df: Any) -> Sequence:
     return getattr(getattr(df, "index", None), "names", ())
 
 
+def index_of(X: Any) -> Any:
+    """The index of a pandas Series or DataFrame; None for what has no index."""
+    index = getattr(X, "index", None)
+    return index if hasattr(index, "to_numpy") else None
+
+
 def index_ids(X: Any, name: str) -> np.ndarray | None:
     """Return the index of a pandas Series or DataFrame as user ids; None for what has no index."""
-    index = getattr(X, "index", None)
-    if not hasattr(index, "to_numpy"):
+    index = index_of(X)
+    if index is None:
         return None
     try:
         return Vocabulary(index.to_numpy()).ids

@@ -13,6 +13,8 @@ from drlearn._readers import (
     check_times,
     check_weights,
     index_ids,
+    index_of,
+    is_event_table,
     is_matrix,
     listed,
     matrix_ids,
@@ -282,10 +284,9 @@ class Interactions(Counted, RaggedRows):
 
     def _matched(self, user_ids: np.ndarray, name: str) -> Interactions:
         """Return rows that go with those of other users: by id where both have ids, else one by one."""
-        numbered = _are_row_numbers(self.user_ids) or _are_row_numbers(user_ids)
         if np.array_equal(self.user_ids, user_ids):
             return self
-        if not numbered:
+        if not (_are_row_numbers(self.user_ids) or _are_row_numbers(user_ids)):
             return self._of_users(user_ids, name)
         if len(self) != len(user_ids):
             raise ValueError(f"{name} has {len(self)} rows but X has {len(user_ids)}: pass one a row of X.")
@@ -313,6 +314,16 @@ class Interactions(Counted, RaggedRows):
 def _are_row_numbers(user_ids: np.ndarray) -> bool:
     """Whether these are what rows without ids have."""
     return user_ids.dtype.kind == "i" and np.array_equal(user_ids, np.arange(len(user_ids)))
+
+
+def has_users(X: Any) -> bool:
+    """Whether the rows of X come with ids: Interactions, tables of events, what has a pandas index."""
+    return isinstance(X, Interactions) or index_of(X) is not None or is_event_table(X)
+
+
+def rows_for(user_ids: np.ndarray, rows: Interactions, given: Any, name: str) -> Interactions:
+    """Return the rows that go with these users; `rows` were read from `given`, which has ids too."""
+    return rows._of_users(user_ids, name) if is_event_table(given) else rows._matched(user_ids, name)
 
 
 def as_interactions(X: Any) -> Interactions:

@@ -24,9 +24,9 @@ from typing import Any
 
 import numpy as np
 
-from drlearn._hits import gives_no_truth, has_users, hits_of, top_of, truth_for
+from drlearn._hits import gives_no_truth, hits_of, top_of, truth_for
 from drlearn._readers import check_positive
-from drlearn.interactions import as_interactions
+from drlearn.interactions import as_interactions, has_users
 
 __all__ = [
     "METRICS",

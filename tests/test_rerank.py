@@ -96,7 +96,7 @@ def test_union_of_all_paths_is_every_item_with_a_path(world):
     world["allowed"][:] = True
     n_paths = WIDTH**DEPTH
     log_probs = np.full(n_paths, np.log(1 / n_paths), np.float32)
-    *_, found, _, n = collected(world, np.arange(n_paths), log_probs)
+    _, found, _, n = collected(world, np.arange(n_paths), log_probs)
     n_own = (world["item_paths"] != NO_PATH).sum(axis=1)
     assert sorted(found.items[:n].tolist()) == np.flatnonzero(n_own).tolist()
     np.testing.assert_allclose(found.mass[:n], n_own[found.items[:n]] / n_paths, rtol=1e-5)

@@ -4,7 +4,7 @@ import reference
 
 from drlearn.search.selection import cut_for, keep_best, select_top
 
-INF, SIZES = np.inf, [1, 2, 12, 100, 300]
+SIZES = [1, 2, 12, 100, 300]
 
 
 def scored(rng, n, n_values):

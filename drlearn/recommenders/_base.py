@@ -134,8 +134,8 @@ class BaseRecommender(Reading, Persistent, Streaming, LearnedHTML, BaseEstimator
         NotFittedError
             Before `fit`.
         ValueError
-            Where `k` is out of range, a user id is unknown, `exclude_seen` has other rows than X (a table:
-            other users), or item ids, none of them known, are of another type than those of fit.
+            Where `k` is out of range, a user id is unknown, `exclude_seen` has other rows or users than
+            X, or item ids, none of them known, are of another type than those of fit.
 
         Warns
         -----

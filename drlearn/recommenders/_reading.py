@@ -8,10 +8,9 @@ import numpy as np
 from sklearn.utils.validation import validate_data
 
 from drlearn._history import warn_caller
-from drlearn._hits import has_users
 from drlearn._readers import holds_no_event, is_event_table, is_matrix, matrix_ids, read_matrix
 from drlearn._vocabulary import as_ids, differ_in_kind
-from drlearn.interactions import Interactions, as_interactions
+from drlearn.interactions import Interactions, as_interactions, has_users, rows_for
 from drlearn.recommenders._inputs import as_numbers, has_no_rows, is_ids
 
 _LISTED = 10
@@ -104,15 +103,13 @@ class Reading:
                 f"exclude_seen must be True, False, or histories, one a row of X, got {exclude_seen!r}."
             )
         seen, named = self._read_seen(exclude_seen), self._has_users(X)
-        if is_event_table(exclude_seen):
-            if not named:
-                raise ValueError(
-                    "exclude_seen is a table of events, which are found by their users, but X has no user "
-                    "ids: pass a list of histories, one a row of X."
-                )
-            return seen._of_users(histories.user_ids, "exclude_seen")
         if named and has_users(exclude_seen):
-            return seen._matched(histories.user_ids, "exclude_seen")
+            return rows_for(histories.user_ids, seen, exclude_seen, "exclude_seen")
+        if is_event_table(exclude_seen):
+            raise ValueError(
+                "exclude_seen is a table of events, which are found by their users, but X has no user "
+                "ids: pass a list of histories, one a row of X."
+            )
         if len(seen) != len(histories):
             raise ValueError(
                 f"exclude_seen has {len(seen)} rows but X has {len(histories)}: pass one a row of X, or True "

@@ -129,7 +129,7 @@ class StructureRetrieval(SoftmaxBase):
             Before `fit`.
         ValueError
             Where `k` or `beam_size` is out of range, a user id is unknown, `exclude_seen` has other rows
-            than X (a table: other users), or item ids, none of them known, are of another type than those
+            or users than X, or item ids, none of them known, are of another type than those
             of fit.
 
         Warns
@@ -229,9 +229,9 @@ class StructureRetrieval(SoftmaxBase):
         check_is_fitted(self)
         now, names = self._now(), SoftmaxRecommender().get_params()
         scan = SoftmaxRecommender(**{name: getattr(now, name) for name in names})
-        for name in ("softmax_model_", "encoder_", "item_vectors_", "history_", "item_counts_",
-                     "removed_items_", "n_items_", "_fit_X", "_recommendable", "_all_met",
-                     "_by_popularity", "n_features_in_", "feature_names_in_"):  # fmt: skip
+        for name in (*SoftmaxBase._derived_names, "softmax_model_", "item_vectors_", "history_",
+                     "item_counts_", "removed_items_", "n_items_", "_fit_X", "n_features_in_",
+                     "feature_names_in_"):  # fmt: skip
             if hasattr(now, name):
                 setattr(scan, name, getattr(now, name))
         return scan

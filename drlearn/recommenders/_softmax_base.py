@@ -109,7 +109,8 @@ class SoftmaxBase(ClassNamePrefixFeaturesOutMixin, TransformerMixin, SimilarItem
 
         encoder = self.encoder
         if self._own_encoder:
-            check_encoder(encoder := copy.deepcopy(encoder), self.embedding_dim)
+            encoder = copy.deepcopy(encoder)
+            check_encoder(encoder, self.embedding_dim)
         return SoftmaxModel(n_items, self.embedding_dim, encoder).to(self.device)
 
     def _new_trainer(
@@ -235,12 +236,13 @@ class SoftmaxBase(ClassNamePrefixFeaturesOutMixin, TransformerMixin, SimilarItem
         now = self._now()
         histories = now._histories(X)
         vectors = now._encode(histories)
-        return self._by_user(vectors, histories.user_ids) if now._has_users(X) else vectors
+        return self._by_user(vectors, X, histories.user_ids)
 
-    def _by_user(self, vectors, user_ids):
+    def _by_user(self, vectors, X, user_ids):
         """Where pandas output is asked for, a frame: scikit-learn would take the index of the events."""
         how = getattr(self, "_sklearn_output_config", {})
-        if how.get("transform", get_config()["transform_output"]) != "pandas":
+        asked_for = how.get("transform", get_config()["transform_output"]) == "pandas"
+        if not (asked_for and self._has_users(X)):
             return vectors
         import pandas as pd
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
-from drlearn._hits import has_users
+from drlearn.interactions import has_users
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -53,7 +53,7 @@ class Streaming:
         ----------
         X : in any form that `fit` takes
             New events only, with times and weights where `fit` had them; none change nothing. Rows of arrays
-            and lists are the users 0, 1, ..., as in `fit`; columns of a matrix are the items known so far.
+            and lists are the users 0, 1, ..., some of whom must be known; columns are the items known so far.
         y : ignored
             For scikit-learn's sake.
 

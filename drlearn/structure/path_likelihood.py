@@ -124,11 +124,12 @@ def _logit_gradients(mass, shares, nodes, layer):
     """Turn probabilities into the gradient of the logits: responsibilities times (probability - node)."""
     n_rows, width = 1 if layer == 0 else nodes.shape[1], mass.shape[1]
     for event in range(nodes.shape[0]):
-        total = _ZERO
-        for path in range(nodes.shape[1]):
-            total += shares[event, path]
-        if layer == 0 and total == 0:  # an item without paths teaches nothing
-            mass[event] = 0
+        if layer == 0:
+            total = _ZERO
+            for path in range(nodes.shape[1]):
+                total += shares[event, path]
+            if total == 0:  # an item without paths teaches nothing
+                mass[event] = 0
         for path in range(nodes.shape[1]):
             row, share = mass[event * n_rows + (path if layer else 0)], shares[event, path]
             if layer > 0:
