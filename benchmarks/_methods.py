@@ -96,7 +96,7 @@ class Retrieval(Method):
     def __init__(self, problem, settings):
         super().__init__(problem, settings)
         self._estimator, self.build_seconds = problem.estimator, problem.fit_seconds
-        self._allowed = problem.estimator.item_counts_ > 0
+        self._allowed = problem.estimator._recommendable
         self._indptr, self._nothing = np.zeros(len(problem.users) + 1, np.int64), np.zeros(0, np.int32)
 
     def use_threads(self, n):

@@ -15,7 +15,7 @@ from drlearn.recommenders._softmax_base import SoftmaxBase
 from drlearn.recommenders.softmax import SoftmaxRecommender
 from drlearn.search.answers import answer
 from drlearn.search.beam import search_paths
-from drlearn.search.rerank import Catalogue, matched_paths, rank_on_paths, retrieve
+from drlearn.search.rerank import Catalogue, as_bits, matched_paths, rank_on_paths, retrieve
 from drlearn.structure.paths import CODE_DTYPE, NO_PATH, REAL_DTYPE, PathSpace, build_path_index
 
 _CANDIDATES_A_RESULT = 8
@@ -27,13 +27,15 @@ class StructureRetrieval(SoftmaxBase):
     """The serving half of a Deep Retrieval recommender."""
 
     _derived_names = (
-        *SoftmaxBase._derived_names, "_n_recommendable", "structure_", "path_index_", "path_sizes_"
+        *SoftmaxBase._derived_names, "_n_recommendable", "_recommendable_bits", "structure_", "path_index_",
+        "path_sizes_",
     )  # fmt: skip
 
     def _derived(self, state):
         index, derived = build_path_index(state["item_paths_"]), super()._derived(state)
         return derived | {
             "_n_recommendable": np.count_nonzero(derived["_recommendable"]),
+            "_recommendable_bits": as_bits(derived["_recommendable"]),
             "structure_": state["structure_model_"].export(), "path_index_": index,
             "path_sizes_": index.sizes,
         }  # fmt: skip
@@ -244,7 +246,8 @@ class StructureRetrieval(SoftmaxBase):
     def _catalogue(self, allowed):
         weight = check_number(self.path_weight, "path_weight", Real, 0, 1e6, auto=True)
         weight = float(self.path_weight_ if weight == "auto" else weight)
-        return Catalogue(self.path_vectors_, allowed, weight)
+        every = allowed is self._recommendable
+        return Catalogue(self.path_vectors_, self._recommendable_bits if every else as_bits(allowed), weight)
 
     def _retrieve(self, users, beam_size, k, allowed, seen):
         """Items of user vectors, their scores, and numbers of candidates."""
@@ -305,7 +308,7 @@ class StructureRetrieval(SoftmaxBase):
         users, queries = vectors / length * vectors.shape[1] ** 0.5, vectors / length**2
         found, _ = search_paths(users, self.structure_, self._beam(None, k), self._n_threads())
         paths = np.concatenate([self.item_paths_[codes], found], axis=1)
-        catalogue = Catalogue(self.path_vectors_, allowed, 0.0)
+        catalogue = self._catalogue(allowed)._replace(path_weight=0.0)
         top, scores, n = rank_on_paths(queries, paths, self.path_index_, catalogue, itself, k)
         short = np.flatnonzero(n < self._within_reach(k, allowed, itself))
         if len(short):

@@ -30,8 +30,8 @@ class Catalogue(NamedTuple):
     vectors : ndarray of shape (n_item_paths, dim), float32
         Item vectors whose inner product with a user vector is the softmax logit, in the order of a
         `PathIndex`'s items: what lies on a path is read in one run.
-    allowed : ndarray of shape (n_items,), bool
-        Items that may be recommended in this call.
+    allowed : ndarray of shape ((n_items + 7) // 8,), uint8
+        A bit an item (`as_bits`): whether it may be recommended in this call.
     path_weight : float
         Weight of the log probability of an item's retrieved paths beside the logit.
     """
@@ -39,6 +39,16 @@ class Catalogue(NamedTuple):
     vectors: np.ndarray
     allowed: np.ndarray
     path_weight: float
+
+
+def as_bits(mask):
+    """Return a mask of items, eight to a byte: small enough to stay in a cache near the processor."""
+    return np.packbits(mask, bitorder="little")
+
+
+@kernel
+def _bit(bits, item):
+    return (bits[item >> 3] >> (item & 7)) & 1
 
 
 @jit
@@ -146,7 +156,7 @@ def collect_candidates(paths, total, log_probs, index, catalogue, candidates):
                 prefetch_row(catalogue.vectors, place)
                 keys[slot], ranks[slot] = item, n
                 items[n], places[n] = item, place
-                mass[n] = _ZERO if catalogue.allowed[item] else _BARRED
+                mass[n] = _ZERO if _bit(catalogue.allowed, item) else _BARRED
                 n += 1
             mass[ranks[slot]] += probability
     return n
