@@ -33,7 +33,8 @@ from drlearn import SoftmaxRecommender
 from drlearn._runtime import effective_n_threads
 from drlearn.datasets import make_interactions
 from drlearn.search.beam import training_beams
-from drlearn.search.rerank import Catalogue, as_bits, retrieve
+from drlearn.search.catalogue import Catalogue
+from drlearn.search.rerank import retrieve
 from drlearn.structure.assignment import assign_paths, automatic_alpha
 from drlearn.structure.encoding import encode_pairs
 from drlearn.structure.initialization import kmeans_paths, random_paths
@@ -109,7 +110,7 @@ def together(n_events, n_items, shards):
 def retrieval(users, network, vectors, paths, beam, n_threads):
     """Retrieval of 200 items for each of many users, nothing seen."""
     index = build_path_index(paths)
-    catalogue = Catalogue(vectors[index.items], as_bits(np.ones(len(vectors), bool)), 0.0)
+    catalogue = Catalogue.of(vectors[index.items], np.ones(len(vectors), bool))
     nobody = np.zeros(len(users) + 1, np.int64), np.zeros(0, np.int32)
 
     def run():

@@ -28,7 +28,8 @@ _ABANDONED = 3600.0  # seconds after which what a crash left behind is swept awa
 _ATTEMPTS = 10
 _CHUNK = 2**22
 _DTYPES = {
-    "BOOL": np.bool_, "U8": np.uint8, "I32": np.int32, "I64": np.int64, "F32": np.float32, "F64": np.float64,
+    "BOOL": np.bool_, "I8": np.int8, "U8": np.uint8, "I32": np.int32, "I64": np.int64, "F32": np.float32,
+    "F64": np.float64,
 }  # fmt: skip
 
 
@@ -41,7 +42,7 @@ def write_model(path, facts, arrays):
         Made where it is missing.
     facts : dict
     arrays : dict of ndarrays
-        Of the dtypes bool, uint8, int32, int64, float32 or float64.
+        Of the dtypes bool, int8, uint8, int32, int64, float32 or float64.
 
     Raises
     ------

@@ -6,8 +6,9 @@ import reference
 
 from drlearn.search import answers
 from drlearn.search.answers import answer
+from drlearn.search.catalogue import Catalogue
 from drlearn.search.encoder import EncoderArrays, encode_histories
-from drlearn.search.rerank import Catalogue, as_bits, retrieve
+from drlearn.search.rerank import retrieve
 from drlearn.structure.paths import build_path_index
 
 WIDTH, DEPTH, DIM, N_ITEMS, HISTORY_LENGTH = 4, 2, 3, 30, 5
@@ -26,7 +27,7 @@ def asked():
     items, index = rng.integers(N_ITEMS, size=indptr[-1]).astype(np.int32), build_path_index(item_paths)
     return (
         indptr, items, HISTORY_LENGTH, encoder, reference.random_structure(rng, DIM, WIDTH, DEPTH, 4), 6,
-        index, Catalogue(vectors[index.items], as_bits(rng.random(N_ITEMS) < 0.8), 0.0),
+        index, Catalogue.of(vectors[index.items], rng.random(N_ITEMS) < 0.8),
     )  # fmt: skip
 
 

@@ -4,9 +4,8 @@ import reference
 
 from drlearn.search import rerank
 from drlearn.search.beam import search_paths
+from drlearn.search.catalogue import Catalogue
 from drlearn.search.rerank import (
-    Catalogue,
-    as_bits,
     collect_candidates,
     drop_barred,
     find_path,
@@ -50,7 +49,7 @@ def world():
 def indexed(world, path_weight=0.0):
     """The index of the items' paths, and the catalogue in its order."""
     index = build_path_index(world["item_paths"])
-    return index, Catalogue(world["vectors"][index.items], as_bits(world["allowed"]), path_weight)
+    return index, Catalogue.of(world["vectors"][index.items], world["allowed"], path_weight)
 
 
 def run(world, beam_size, k, path_weight=0.0, n_threads=1):

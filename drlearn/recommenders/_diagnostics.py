@@ -8,7 +8,8 @@ from typing import NamedTuple
 import numpy as np
 
 from drlearn._history import warn_caller
-from drlearn.search.rerank import Catalogue, as_bits, retrieve
+from drlearn.search.catalogue import Catalogue
+from drlearn.search.rerank import retrieve
 from drlearn.structure.paths import NO_PATH
 
 PROBE_USERS, _CURVE_USERS = 1024, 128
@@ -47,8 +48,8 @@ class Probe(NamedTuple):
 
     def retrieve(self, structure, index, path_vectors, beam_size, path_weight=0.0):
         """Return what `drlearn.search.rerank.retrieve` gives the probed users."""
-        catalogue = Catalogue(path_vectors, as_bits(self.allowed), path_weight)
         k = min(PROBE_K, len(self.allowed))
+        catalogue = Catalogue.of(path_vectors, self.allowed, path_weight)
         return retrieve(self.vectors, structure, beam_size, index, catalogue, self.seen, k, self.n_threads)
 
 

@@ -15,7 +15,8 @@ from drlearn.recommenders._softmax_base import SoftmaxBase
 from drlearn.recommenders.softmax import SoftmaxRecommender
 from drlearn.search.answers import answer
 from drlearn.search.beam import search_paths
-from drlearn.search.rerank import Catalogue, as_bits, matched_paths, rank_on_paths, retrieve
+from drlearn.search.catalogue import Catalogue, as_bits, rounded, whole_scale
+from drlearn.search.rerank import matched_paths, rank_on_paths, retrieve
 from drlearn.structure.paths import CODE_DTYPE, NO_PATH, REAL_DTYPE, PathSpace, build_path_index
 
 _CANDIDATES_A_RESULT = 8
@@ -53,13 +54,16 @@ class StructureRetrieval(SoftmaxBase):
         if paths.min() < NO_PATH or paths.max() >= space.size:
             raise ValueError(f"item_paths_ holds codes from {paths.min()} to {paths.max()} of {space.size}")
         n_on_paths = np.count_nonzero(paths != NO_PATH)
-        expect_array(state, "path_vectors_", (n_on_paths, state["item_vectors_"].shape[1]), REAL_DTYPE)
+        dim = state["item_vectors_"].shape[1]
+        dtype = np.int8 if state["path_vectors_"].dtype == np.int8 else REAL_DTYPE
+        expect_array(state, "path_vectors_", (n_on_paths, dim), dtype)
+        state.setdefault("path_vector_scale_", whole_scale(dim))  # of models that lack it
+        expect_array(state, "path_vector_scale_", (dim,), REAL_DTYPE)
         expect_array(state, "beam_curve_", (None, 2), np.float64)
         expect_array(state, "path_weight_curve_", (None, 3), np.float64)
         check_number(state["path_weight_"], "path_weight_", Real, 0)
         weights = state["structure_model_"]
-        dim, n_hidden = state["item_vectors_"].shape[1], weights["tables"].shape[-1]
-        arguments = dim, space.width, space.depth, n_hidden
+        arguments = dim, space.width, space.depth, weights["tables"].shape[-1]
         state["structure_model_"] = with_weights(lambda: StructureModel(*arguments), weights)
         scores = state["path_scores_"]
         if not isinstance(scores, ScoreTable):
@@ -72,7 +76,7 @@ class StructureRetrieval(SoftmaxBase):
         found = super()._parameters_of_fit() | {
             "depth": self.path_space_.depth, "n_paths": self.item_paths_.shape[1],
             "n_candidate_paths": self.path_scores_.codes.shape[1],
-            "n_hidden": self.structure_.user_bias.shape[1],
+            "n_hidden": self.structure_.user_bias.shape[1], "vector_dtype": self.path_vectors_.dtype.name,
         }  # fmt: skip
         return found if self.width == "auto" else found | {"width": self.path_space_.width}
 
@@ -246,8 +250,15 @@ class StructureRetrieval(SoftmaxBase):
     def _catalogue(self, allowed):
         weight = check_number(self.path_weight, "path_weight", Real, 0, 1e6, auto=True)
         weight = float(self.path_weight_ if weight == "auto" else weight)
-        every = allowed is self._recommendable
-        return Catalogue(self.path_vectors_, self._recommendable_bits if every else as_bits(allowed), weight)
+        bits = self._recommendable_bits if allowed is self._recommendable else as_bits(allowed)
+        return Catalogue(self.path_vectors_, self.path_vector_scale_, bits, weight)
+
+    def _served(self, path_vectors):
+        """Vectors in the order of the items on the paths, as fitted attributes."""
+        vectors, scale = path_vectors, whole_scale(path_vectors.shape[1])
+        if self.vector_dtype == "int8":
+            vectors, scale = rounded(path_vectors)
+        return {"path_vectors_": vectors, "path_vector_scale_": scale}
 
     def _retrieve(self, users, beam_size, k, allowed, seen):
         """Items of user vectors, their scores, and numbers of candidates."""

@@ -12,7 +12,7 @@ from drlearn.interactions import Interactions, Vocabulary
 from drlearn.structure.paths import PathSpace
 from drlearn.structure.scores import ScoreTable
 
-_PLAIN = (np.bool_, np.uint8, np.int32, np.int64, np.float32, np.float64)
+_PLAIN = (np.bool_, np.int8, np.uint8, np.int32, np.int64, np.float32, np.float64)
 _ROWS = ("indptr", "items", "user_ids", "times", "weights")
 
 

@@ -69,6 +69,15 @@ class StructureFit(StructureRetrieval):
             return self.alpha
         return automatic_alpha(counts, self.n_paths, space.size, self.penalty_degree)
 
+    def _path_scores(self, n_items, checkpoint, parts):
+        """The score table to begin with; the last round's, with its networks, where a fit goes on."""
+        from drlearn.structure.scores import ScoreTable, no_scores
+
+        if "history" not in checkpoint.facts:
+            return no_scores(n_items, self.n_candidate_paths)
+        checkpoint.restore(parts)
+        return ScoreTable(checkpoint.arrays["codes"], checkpoint.arrays["scores"])
+
     def _hold_out(self, X, seed):
         """Split off the users that rounds are judged by; return (training users, held-out users or None)."""
         train, validation, n = X, X[:0], round(self.validation_fraction * len(X))
@@ -129,8 +138,8 @@ class StructureFit(StructureRetrieval):
             beam_size = beam_of(self.beam_size, _diagnostics.PROBE_K, beams, space)
             weight, tried = fitted_path_weight(self.path_weight, probe, *learned, beam_size)
             return {
-                "path_vectors_": path_vectors, "beam_curve_": beams, "path_weight_": weight,
-                "path_weight_curve_": tried,
+                "beam_curve_": beams, "path_weight_": weight, "path_weight_curve_": tried,
+                **self._served(path_vectors),
             }  # fmt: skip
 
         try:

@@ -51,8 +51,8 @@ class StructureStreaming(StructureFit):
         return {
             "softmax_model_": model, "item_vectors_": probe.item_vectors, "structure_model_": structure,
             "path_space_": space, "item_paths_": item_paths, "path_scores_": path_scores,
-            "path_vectors_": path_vectors, "alpha_": self._alpha(counts, space), "history_": history,
-            "n_iter_": self.n_iter_,
+            "alpha_": self._alpha(counts, space), "history_": history, "n_iter_": self.n_iter_,
+            **self._served(path_vectors),
             "beam_curve_": _diagnostics.beam_curve(probe, network, index, path_vectors, space),
         }  # fmt: skip
 

@@ -30,15 +30,20 @@ def _prefetch(typing_context, table, offset):
 
 
 @kernel
-def prefetch_row(table, row):
-    """Ask for a row of a C-contiguous (n, dim) array, which changes nothing but how soon it can be read."""
-    dim = table.shape[1]
-    for offset in range(row * dim, row * dim + dim, _LINE // table.itemsize):
+def prefetch_run(table, start, stop):
+    """Ask for elements of a C-contiguous array by flat offsets: nothing changes but how soon they are read."""
+    for offset in range(start, stop, _LINE // table.itemsize):
         _prefetch(table, offset)
-    _prefetch(table, row * dim + dim - 1)  # a row that begins within a line ends in one more
+    _prefetch(table, stop - 1)  # what begins within a line ends in one more
+
+
+@kernel
+def prefetch_row(table, row):
+    """Ask for a row of a C-contiguous (n, dim) array."""
+    prefetch_run(table, row * table.shape[1], (row + 1) * table.shape[1])
 
 
 if numba.config.DISABLE_JIT:
 
-    def prefetch_row(table, row):
+    def prefetch_run(table, start, stop):
         """Do nothing, for want of a compiler."""

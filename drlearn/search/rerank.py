@@ -13,42 +13,14 @@ import numpy as np
 from drlearn._hashing import EMPTY, find_slot, table_size
 from drlearn._runtime import even_bounds, fast_kernel, jit, kernel, run_blocks
 from drlearn.search.beam import INNER_BEAM, beam_scratch, beam_search, user_parts
-from drlearn.search.prefetch import prefetch_row
+from drlearn.search.catalogue import is_set
+from drlearn.search.prefetch import prefetch_row, prefetch_run
 from drlearn.search.selection import select_top
 from drlearn.structure.paths import NO_PATH
 
 _BLOCK = 256
 _ZERO, _BARRED = np.float32(0.0), np.float32(-np.inf)
 _TINY = np.float32(1.1754944e-38)  # a path less probable than that still has a finite log
-
-
-class Catalogue(NamedTuple):
-    """What ordering needs to know of the items.
-
-    Attributes
-    ----------
-    vectors : ndarray of shape (n_item_paths, dim), float32
-        Item vectors whose inner product with a user vector is the softmax logit, in the order of a
-        `PathIndex`'s items: what lies on a path is read in one run.
-    allowed : ndarray of shape ((n_items + 7) // 8,), uint8
-        A bit an item (`as_bits`): whether it may be recommended in this call.
-    path_weight : float
-        Weight of the log probability of an item's retrieved paths beside the logit.
-    """
-
-    vectors: np.ndarray
-    allowed: np.ndarray
-    path_weight: float
-
-
-def as_bits(mask):
-    """Return a mask of items, eight to a byte: small enough to stay in a cache near the processor."""
-    return np.packbits(mask, bitorder="little")
-
-
-@kernel
-def _bit(bits, item):
-    return (bits[item >> 3] >> (item & 7)) & 1
 
 
 @jit
@@ -120,13 +92,18 @@ def room_for(n):
 
 @kernel
 def find_paths(codes, index, paths):
-    """Write where `codes` are in the index, -1 for none; return how many items they have in all."""
+    """Write where `codes` are in the index, -1 for none; return how many items they have in all.
+
+    The items' ids are asked for here, to be there when they are collected.
+    """
     total = 0
     for i in range(codes.shape[0]):
         path = find_path(index, codes[i])
         paths[i] = path
         if path >= 0:
-            total += index.indptr[path + 1] - index.indptr[path]
+            start, stop = index.indptr[path], index.indptr[path + 1]
+            prefetch_run(index.items, start, stop)
+            total += stop - start
     return total
 
 
@@ -156,7 +133,7 @@ def collect_candidates(paths, total, log_probs, index, catalogue, candidates):
                 prefetch_row(catalogue.vectors, place)
                 keys[slot], ranks[slot] = item, n
                 items[n], places[n] = item, place
-                mass[n] = _ZERO if _bit(catalogue.allowed, item) else _BARRED
+                mass[n] = _ZERO if is_set(catalogue.allowed, item) else _BARRED
                 n += 1
             mass[ranks[slot]] += probability
     return n
@@ -179,13 +156,16 @@ def drop_barred(candidates, n, total, seen):
 
 @fast_kernel
 def score_items(x, candidates, n, vectors, path_weight, scores):
-    """Score candidates: the softmax logit plus `path_weight` times log of the paths' probability."""
+    """Score candidates: the softmax logit plus `path_weight` times log of the paths' probability.
+
+    x is a user vector times the scale of the vectors.
+    """
     places, mass = candidates.places, candidates.mass
     for i in range(n):
         row = vectors[places[i]]
         total = _ZERO
         for d in range(x.shape[0]):
-            total += x[d] * row[d]
+            total += x[d] * np.float32(row[d])
         scores[i] = total if total == total else _BARRED  # NaN has no place in an order
     if path_weight > 0:
         for i in range(n):
@@ -196,7 +176,7 @@ def score_items(x, candidates, n, vectors, path_weight, scores):
 def retrieve_rows(X, structure, beam_size, index, catalogue, seen_indptr, seen, top, scores, found):
     """Retrieve for each row of `X`; `found` gets candidates before filters, and after them."""
     candidates, logits, paths = room_for(1024), np.empty(1024, np.float32), np.empty(beam_size, np.int64)
-    users = user_parts(X, structure)
+    users, queries = user_parts(X, structure), X * catalogue.scale
     scratch = beam_scratch(structure, beam_size, INNER_BEAM, X.shape[0])
     step = scratch.filled.shape[0]
     codes, log_probs = np.empty((step, beam_size), np.int64), np.empty((step, beam_size), np.float32)
@@ -212,7 +192,7 @@ def retrieve_rows(X, structure, beam_size, index, catalogue, seen_indptr, seen, 
         found[row, 0] = n
         n = drop_barred(candidates, n, total, seen[seen_indptr[row] : seen_indptr[row + 1]])
         found[row, 1] = n
-        score_items(X[row], candidates, n, catalogue.vectors, catalogue.path_weight, logits)
+        score_items(queries[row], candidates, n, catalogue.vectors, catalogue.path_weight, logits)
         k = select_top(logits, candidates.items, n, scores[row], top[row])
         for i in range(k, top.shape[1]):
             top[row, i], scores[row, i] = -1, -np.inf
@@ -261,6 +241,7 @@ def retrieve(X, structure, beam_size, index, catalogue, seen, k, n_threads=1):
 def _rank_rows(X, codes, index, catalogue, seen_indptr, seen, top, scores, found):
     """Rank for each row of `X` what lies on its paths `codes`, by inner product alone."""
     log_probs, paths = np.zeros(codes.shape[1], np.float32), np.empty(codes.shape[1], np.int64)
+    queries = X * catalogue.scale
     for row in range(X.shape[0]):
         total = find_paths(codes[row], index, paths)
         candidates = room_for(total)
@@ -268,7 +249,7 @@ def _rank_rows(X, codes, index, catalogue, seen_indptr, seen, top, scores, found
         n = drop_barred(candidates, n, total, seen[seen_indptr[row] : seen_indptr[row + 1]])
         found[row] = n
         logits = np.empty(n, np.float32)
-        score_items(X[row], candidates, n, catalogue.vectors, np.float32(0.0), logits)
+        score_items(queries[row], candidates, n, catalogue.vectors, np.float32(0.0), logits)
         k = select_top(logits, candidates.items, n, scores[row], top[row])
         for i in range(k, top.shape[1]):
             top[row, i], scores[row, i] = -1, -np.inf

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from drlearn.search.rerank import Catalogue, as_bits, retrieve
+from drlearn.search.catalogue import Catalogue
+from drlearn.search.rerank import retrieve
 from drlearn.structure.paths import build_path_index
 
 _BEAM, _BEST, _EVENTS_A_CHUNK = 16, 20, 8192
@@ -45,7 +46,7 @@ def distilled_items(
         return items
     beam_size, n_best = min(_BEAM, structure.width**structure.depth), min(_BEST, len(item_paths))
     index = build_path_index(item_paths)
-    catalogue = Catalogue(item_vectors[index.items], as_bits(allowed), 0.0)
+    catalogue = Catalogue.of(item_vectors[index.items], allowed)
     items, chosen = items.copy(), np.flatnonzero(rng.random(len(items)) < share)
     for start in range(0, len(chosen), _EVENTS_A_CHUNK):
         events = chosen[start : start + _EVENTS_A_CHUNK]
