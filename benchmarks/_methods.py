@@ -99,6 +99,11 @@ class Retrieval(Method):
         self._allowed = problem.estimator._recommendable
         self._indptr, self._nothing = np.zeros(len(problem.users) + 1, np.int64), np.zeros(0, np.int32)
 
+    def called(self, name, vector_dtype):
+        """Name the dtype of the item vectors after the method, unless it is the default."""
+        self.name = name if vector_dtype == "float32" else f"{name}-{vector_dtype}"
+        return self
+
     def use_threads(self, n):
         self._estimator.n_jobs = n
 

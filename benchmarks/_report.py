@@ -114,9 +114,9 @@ def ratios(results, goal):
         scans = [row for row in rows if row["method"] in SCANS]
         graphs = [row for row in rows if row["method"] in GRAPHS]
         for row in rows:
-            if row["method"] == "dr":
+            if row["method"] in ("dr", "dr-int8"):
                 lines.append(
-                    f"- {name_of(result)}, B={row['setting']}, K={result['space'][0]}: "
+                    f"- {name_of(result)}, {row['method']}, B={row['setting']}, K={result['space'][0]}: "
                     f"{number(micros(row))} us; {against(row, 'flat scan', scans)}; "
                     f"{at_equal_recall(row, graphs)}."
                 )

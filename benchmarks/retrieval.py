@@ -11,12 +11,14 @@ in the table. Needs the `bench` extra.
     python benchmarks/retrieval.py --items 1480000 --fit          # fit only; a later run measures
     python benchmarks/retrieval.py --items 10000000 --users 700000 --events 20 \
         --set distillation=0 n_epochs=2 n_structure_epochs=1 n_candidate_paths=30 --skip hnswlib faiss-hnsw
+    python benchmarks/retrieval.py --items 1480000 --vector-dtypes float32 int8   # dr and dr-int8 in turns
     python benchmarks/retrieval.py --items 10000 100000 1480000 --report   # of what was measured before
 """
 
 from __future__ import annotations
 
 import argparse
+import copy
 import json
 import pickle
 import time
@@ -99,21 +101,34 @@ def problem_of(stored, n_users, k):
     return Problem(est, stored["seconds"], history, truth, est.transform(history), known, items, k)
 
 
-def build(problem, settings, skip):
+def with_vectors(problem, vector_dtype):
+    """Return the problem with an estimator whose beams read item vectors of that dtype."""
+    est = copy.copy(problem.estimator).set_params(vector_dtype=vector_dtype)
+    vars(est).update(est._served(est.item_vectors_[est.path_index_.items]))
+    return problem._replace(estimator=est)
+
+
+def build(problem, settings, skip, vector_dtypes):
     """Build the methods; return them and the reasons why some were left out."""
     methods, left_out = [], {}
+    own = {dtype: with_vectors(problem, dtype) for dtype in vector_dtypes}
     for name, method in METHODS.items():
         if name in skip:
             left_out[name] = "--skip"
             continue
         started = time.perf_counter()
         try:
-            methods.append(method(problem, settings[method.knob]))
+            if method.knob == "B":
+                made = [method(its, settings["B"]).called(method.name, dtype) for dtype, its in own.items()]
+            else:
+                made = [method(problem, settings[method.knob])]
         except ImportError as error:
             left_out[name] = f'{error.name} is not installed: pip install "drlearn[bench]"'
             continue
         seconds = time.perf_counter() - started
-        methods[-1].build_seconds = methods[-1].build_seconds or seconds
+        for each in made:
+            each.build_seconds = each.build_seconds or seconds
+        methods += made
         print(f"{name}: ready after {seconds:.1f} s", flush=True)
     return methods, left_out
 
@@ -212,7 +227,7 @@ def run(stored, arguments):
         "ef": [ef for ef in arguments.efs if ef >= arguments.k],
         "nprobe": arguments.probes,
     }
-    methods, left_out = build(problem, settings, arguments.skip)
+    methods, left_out = build(problem, settings, arguments.skip, arguments.vector_dtypes)
     return {
         "date": date.today().isoformat(),
         "machine": machine(),
@@ -261,6 +276,8 @@ def parse():
     add("--threads", [1, 2], "numbers of threads", nargs="+")
     add("--beams", [10, 25, 50, 100, 200, 400], "B of Deep Retrieval", nargs="+")
     add("--efs", [200, 400, 800, 1600], "efSearch of HNSW, at least k", nargs="+")
+    dtypes = ["float32", "int8"]
+    add("--vector-dtypes", dtypes[:1], "of item vectors as beams read them", str, nargs="+", choices=dtypes)
     add("--probes", [1, 4, 16, 64, 256], "cells of IVF", nargs="+")
     add("--candidates", 1000, "mean candidates at which sizes are compared")
     add("--repetitions", 5, "turns of each method")

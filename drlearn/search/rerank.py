@@ -133,9 +133,10 @@ def collect_candidates(paths, total, log_probs, index, catalogue, candidates):
                 prefetch_row(catalogue.vectors, place)
                 keys[slot], ranks[slot] = item, n
                 items[n], places[n] = item, place
-                mass[n] = _ZERO if is_set(catalogue.allowed, item) else _BARRED
+                mass[n] = probability if is_set(catalogue.allowed, item) else _BARRED
                 n += 1
-            mass[ranks[slot]] += probability
+            else:
+                mass[ranks[slot]] += probability
     return n
 
 
