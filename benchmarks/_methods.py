@@ -99,9 +99,9 @@ class Retrieval(Method):
         self._allowed = problem.estimator._recommendable
         self._indptr, self._nothing = np.zeros(len(problem.users) + 1, np.int64), np.zeros(0, np.int32)
 
-    def called(self, name, vector_dtype):
+    def called(self, vector_dtype):
         """Name the dtype of the item vectors after the method, unless it is the default."""
-        self.name = name if vector_dtype == "float32" else f"{name}-{vector_dtype}"
+        self.name += "" if vector_dtype == "float32" else f"-{vector_dtype}"
         return self
 
     def use_threads(self, n):

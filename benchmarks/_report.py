@@ -8,6 +8,7 @@ COLOURS = {
     "dr": "crimson", "dr-recommend-histories": "lightcoral", "faiss-flat": "black", "numpy": "dimgrey",
     "implicit": "darkgrey", "hnswlib": "royalblue", "faiss-hnsw": "deepskyblue", "faiss-ivf": "seagreen",
 }  # fmt: skip
+DR = ("dr", "dr-int8")
 SCANS, GRAPHS = ("faiss-flat", "numpy"), ("hnswlib", "faiss-hnsw")
 REFERENCE = 100_000
 FIGURE_LABELS = {"dr": "Deep Retrieval", "dr-recommend-histories": "recommend (seen items left out)"}
@@ -114,7 +115,7 @@ def ratios(results, goal):
         scans = [row for row in rows if row["method"] in SCANS]
         graphs = [row for row in rows if row["method"] in GRAPHS]
         for row in rows:
-            if row["method"] in ("dr", "dr-int8"):
+            if row["method"] in DR:
                 lines.append(
                     f"- {name_of(result)}, {row['method']}, B={row['setting']}, K={result['space'][0]}: "
                     f"{number(micros(row))} us; {against(row, 'flat scan', scans)}; "
@@ -146,7 +147,7 @@ def at_equal_candidates(results, goal):
     """For every size the beam whose candidates are nearest to a number, and its time."""
     chosen = {}
     for result in results:
-        rows = [row for row in result["rows"] if row["method"] == "dr"]
+        rows = [row for row in result["rows"] if row["method"] in DR]
         if rows and "data" not in result["recipe"]:
             nearest = min(rows, key=lambda row: abs(row["candidates"] - goal))
             chosen[result["items"]] = nearest

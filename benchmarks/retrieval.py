@@ -119,7 +119,7 @@ def build(problem, settings, skip, vector_dtypes):
         started = time.perf_counter()
         try:
             if method.knob == "B":
-                made = [method(its, settings["B"]).called(method.name, dtype) for dtype, its in own.items()]
+                made = [method(its, settings["B"]).called(dtype) for dtype, its in own.items()]
             else:
                 made = [method(problem, settings[method.knob])]
         except ImportError as error:

@@ -338,6 +338,7 @@ BAD = {
     "n_candidate_paths": COUNT,
     "max_iter": COUNT,
     "init": ("zeros", 3, None),
+    "vector_dtype": ("float16", np.int8, None),
     "decay": (0, 1.1, NAN, "slow", None),
     "path_weight": (-0.1, NAN, INF, "some", None),
     "distillation": (-0.1, 1.1, NAN, "half", None),

@@ -43,6 +43,7 @@ ROOMS = [  # a module may import those above it
     "search.products",
     "search.beam",
     "search.encoder",
+    "search.catalogue",
     "search.rerank",
     "search.answers",
     "structure.path_likelihood",

@@ -182,7 +182,7 @@ def test_metrics_are_shares(pairs):
 
 
 shapes = arrays.array_shapes(min_dims=0, max_dims=3, min_side=0, max_side=4)
-dtypes = st.sampled_from([np.bool_, np.uint8, np.int32, np.int64, np.float32, np.float64])
+dtypes = st.sampled_from([np.bool_, np.int8, np.uint8, np.int32, np.int64, np.float32, np.float64])
 facts = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=5),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),

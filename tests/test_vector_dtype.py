@@ -5,6 +5,7 @@ import pickle
 
 import numpy as np
 import pytest
+import skops.io
 from contract import NeighboursContract, planted
 from test_deep_retrieval import QUICK
 
@@ -55,6 +56,8 @@ def test_files_and_pickles_keep_them(pair, X, tmp_path):
     wanted = est.recommend(X, return_scores=True)
     est.save(tmp_path)
     copies = [DeepRetrievalRecommender.load(tmp_path, mmap=mmap) for mmap in (False, True)]
+    data = skops.io.dumps(est)
+    copies.append(skops.io.loads(data, trusted=skops.io.get_untrusted_types(data=data)))
     for other in (*copies, pickle.loads(pickle.dumps(est))):
         assert other.vector_dtype == "int8" and other.path_vectors_.dtype == np.int8
         for found, those in zip(other.recommend(X, return_scores=True), wanted, strict=True):

@@ -15,7 +15,7 @@ from drlearn.recommenders._softmax_base import SoftmaxBase
 from drlearn.recommenders.softmax import SoftmaxRecommender
 from drlearn.search.answers import answer
 from drlearn.search.beam import search_paths
-from drlearn.search.catalogue import Catalogue, as_bits, rounded, whole_scale
+from drlearn.search.catalogue import Catalogue, as_bits, rounded, unit_scale
 from drlearn.search.rerank import matched_paths, rank_on_paths, retrieve
 from drlearn.structure.paths import CODE_DTYPE, NO_PATH, REAL_DTYPE, PathSpace, build_path_index
 
@@ -57,7 +57,8 @@ class StructureRetrieval(SoftmaxBase):
         dim = state["item_vectors_"].shape[1]
         dtype = np.int8 if state["path_vectors_"].dtype == np.int8 else REAL_DTYPE
         expect_array(state, "path_vectors_", (n_on_paths, dim), dtype)
-        state.setdefault("path_vector_scale_", whole_scale(dim))  # of models that lack it
+        if dtype == REAL_DTYPE:
+            state.setdefault("path_vector_scale_", unit_scale(dim))  # of models that lack it
         expect_array(state, "path_vector_scale_", (dim,), REAL_DTYPE)
         expect_array(state, "beam_curve_", (None, 2), np.float64)
         expect_array(state, "path_weight_curve_", (None, 3), np.float64)
@@ -255,7 +256,7 @@ class StructureRetrieval(SoftmaxBase):
 
     def _served(self, path_vectors):
         """Vectors in the order of the items on the paths, as fitted attributes."""
-        vectors, scale = path_vectors, whole_scale(path_vectors.shape[1])
+        vectors, scale = path_vectors, unit_scale(path_vectors.shape[1])
         if self.vector_dtype == "int8":
             vectors, scale = rounded(path_vectors)
         return {"path_vectors_": vectors, "path_vector_scale_": scale}
@@ -319,8 +320,8 @@ class StructureRetrieval(SoftmaxBase):
         users, queries = vectors / length * vectors.shape[1] ** 0.5, vectors / length**2
         found, _ = search_paths(users, self.structure_, self._beam(None, k), self._n_threads())
         paths = np.concatenate([self.item_paths_[codes], found], axis=1)
-        catalogue = self._catalogue(allowed)._replace(path_weight=0.0)
-        top, scores, n = rank_on_paths(queries, paths, self.path_index_, catalogue, itself, k)
+        top, scores, n = rank_on_paths(queries, paths, self.path_index_, self._catalogue(allowed), itself, k)
+        scores = np.minimum(scores, 1)  # of rounded vectors they may be above
         short = np.flatnonzero(n < self._within_reach(k, allowed, itself))
         if len(short):
             top[short], scores[short] = self._scan(

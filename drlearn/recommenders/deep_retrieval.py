@@ -65,7 +65,7 @@ class DeepRetrievalRecommender(StructureStreaming):
         than its standard error. A number may be set anew after `fit`.
     vector_dtype : {"float32", "int8"}, default="float32"
         Item vectors as beams read them (`path_vectors_`). "int8" rounds them to 8 bits: a quarter of their
-        memory and quicker where they fill it, for scores off by about a hundredth of their spread.
+        memory, sooner read. Scores, also those of `similar_items`, are off by a hundredth of their spread.
     embedding_dim : int, default=64
         Length of user and item vectors.
     encoder : {"mixed", "gru", "mean"} or torch.nn.Module, default="mixed"

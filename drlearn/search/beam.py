@@ -23,7 +23,7 @@ from drlearn.search.selection import keep_best, sort_best_first
 _ZERO, _ONE, _LEAST, _MOST = np.float32(0.0), np.float32(1.0), np.float32(1e-25), np.float32(1e25)
 INNER_BEAM = 32
 _BLOCK = 256
-_PREFIXES = 8  # of a user expanded at a time
+_PREFIXES = 8  # of a user expanded at a time: few look at many in vain, many share the reading of a node
 _USERS, _CHILDREN = 128, 2**18  # searched for together, and their children at most
 
 

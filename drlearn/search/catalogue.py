@@ -34,7 +34,7 @@ class Catalogue(NamedTuple):
     @classmethod
     def of(cls, vectors, allowed, path_weight=0.0):
         """Make one of float32 vectors as they are and a mask of items."""
-        return cls(vectors, whole_scale(vectors.shape[1]), as_bits(allowed), path_weight)
+        return cls(vectors, unit_scale(vectors.shape[1]), as_bits(allowed), path_weight)
 
 
 def as_bits(mask):
@@ -48,7 +48,7 @@ def is_set(bits, item):
     return (bits[item >> 3] >> (item & 7)) & 1
 
 
-def whole_scale(dim):
+def unit_scale(dim):
     """Return the scale of vectors that are kept as they are."""
     return np.ones(dim, np.float32)
 
@@ -61,19 +61,20 @@ def _round_rows(vectors, scale, out):
 
 
 def rounded(vectors):
-    """Return vectors in a quarter of the memory, int8, and their scale (dim,): the largest number is 127.
+    """Return finite vectors in a quarter of the memory, int8, and their scale (dim,).
 
-    An inner product with x is off by half of ``abs(x) @ scale`` at most, and by far less as a rule.
+    The number of largest magnitude in each column becomes 127 or -127. An inner product with x is off by
+    half of ``abs(x) @ scale`` at most, and by far less as a rule.
 
     Examples
     --------
     >>> vectors, scale = rounded(np.array([[1.0, -0.5], [-0.2, 0.25]], np.float32))
-    >>> vectors, (vectors * scale).round(3).tolist()
+    >>> vectors, (vectors * scale).astype(float).round(3).tolist()
     (array([[ 127, -127],
            [ -25,   64]], dtype=int8), [[1.0, -0.5], [-0.197, 0.252]])
     """
-    scale = np.abs(vectors).max(axis=0, initial=0) / np.float32(_STEPS)
-    scale[~(scale > 0)] = 1
+    largest = np.maximum(vectors.max(axis=0, initial=0), -vectors.min(axis=0, initial=0))
+    scale = np.where(largest > 0, largest / np.float32(_STEPS), np.float32(1))
     out = np.empty(vectors.shape, np.int8)
     _round_rows(vectors, scale, out)
     return out, scale

@@ -31,7 +31,7 @@ def _prefetch(typing_context, table, offset):
 
 @kernel
 def prefetch_run(table, start, stop):
-    """Ask for elements of a C-contiguous array by flat offsets: nothing changes but how soon they are read."""
+    """Ask for elements of a C-contiguous array by flat offsets: nothing changes but how soon they come."""
     for offset in range(start, stop, _LINE // table.itemsize):
         _prefetch(table, offset)
     _prefetch(table, stop - 1)  # what begins within a line ends in one more
