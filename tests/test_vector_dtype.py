@@ -85,3 +85,14 @@ def test_a_change_after_fit_waits_for_the_next(pair, X):
 def test_other_types_are_refused(X):
     with pytest.raises(ValueError, match="vector_dtype"):
         DeepRetrievalRecommender(vector_dtype="float16").fit(X)
+
+
+def test_cosines_of_rounded_vectors_stay_cosines(X):
+    est = DeepRetrievalRecommender(**INT8 | {"embedding_dim": 3, "beam_size": 216}).fit(X)
+    ids, scores = est.similar_items(X.item_ids, k=X.n_items - 1, return_scores=True)
+    assert (scores[ids >= 0] >= -1).all() and scores.max() <= 1
+    assert np.isneginf(scores[ids < 0]).all()
+    unit = est.item_vectors_ / np.maximum(np.linalg.norm(est.item_vectors_, axis=1, keepdims=True), 1e-30)
+    item, place = np.nonzero(ids >= 0)
+    exact = (unit[item] * unit[X.item_vocabulary.encode(ids[item, place])]).sum(axis=1)
+    assert np.abs(scores[item, place] - exact).max() < 0.03

@@ -125,7 +125,8 @@ class StructureRetrieval(SoftmaxBase):
             or None. Users without events get the items with most events; for no users there are no rows.
         scores : ndarray of shape (n_users, k), float32
             Only with `return_scores`: the softmax's logits (plus `path_weight` times the log path
-            probability); -inf where there is no item, event counts for users without events.
+            probability, unless all that is left was scanned); -inf where there is no item, event counts for
+            users without events.
         paths : ndarray of shape (n_users, k, n_paths), int64
             Only with `return_paths`: codes of the item's paths that were in the user's beam, -1
             for those that were not.
@@ -321,7 +322,7 @@ class StructureRetrieval(SoftmaxBase):
         found, _ = search_paths(users, self.structure_, self._beam(None, k), self._n_threads())
         paths = np.concatenate([self.item_paths_[codes], found], axis=1)
         top, scores, n = rank_on_paths(queries, paths, self.path_index_, self._catalogue(allowed), itself, k)
-        scores = np.minimum(scores, 1)  # of rounded vectors they may be above
+        scores[top >= 0] = np.clip(scores[top >= 0], -1, 1)  # which rounded vectors may leave
         short = np.flatnonzero(n < self._within_reach(k, allowed, itself))
         if len(short):
             top[short], scores[short] = self._scan(
@@ -348,4 +349,4 @@ def beam_of(beam_size, k, curve, space):
     """Return a beam as given, or for "auto" the one that brings enough candidates for k."""
     if beam_size == "auto":
         return beam_for(curve, _CANDIDATES_A_RESULT * k)
-    return min(check_number(beam_size, "beam_size", Integral, 1), space.size)
+    return min(check_number(beam_size, "beam_size", Integral, 1, auto=True), space.size)
