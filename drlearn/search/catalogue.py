@@ -74,7 +74,8 @@ def rounded(vectors):
            [ -25,   64]], dtype=int8), [[1.0, -0.5], [-0.197, 0.252]])
     """
     largest = np.maximum(vectors.max(axis=0, initial=0), -vectors.min(axis=0, initial=0))
-    scale = np.where(largest > 0, largest / np.float32(_STEPS), np.float32(1))
+    scale = largest / np.float32(_STEPS)
+    scale[scale == 0] = 1
     out = np.empty(vectors.shape, np.int8)
     _round_rows(vectors, scale, out)
     return out, scale
