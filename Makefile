@@ -8,7 +8,8 @@ TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 INTERPRETABLE := $(wildcard $(addprefix tests/test_,$(addsuffix .py,\
-	paths windows exponential selection products beam answers scores assignment initialization rerank)))
+	paths windows exponential selection products beam answers scores assignment initialization catalogue \
+	rerank)))
 SPHINX := PYTHONPATH=docs $(BIN)/python -m sphinx -j 2 -W --keep-going -n -d output/doctrees
 COMPILED := $(INTERPRETABLE) $(wildcard $(addprefix tests/test_,$(addsuffix .py,recurrence row_adam encoder properties)))
 
