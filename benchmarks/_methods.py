@@ -96,7 +96,7 @@ class Retrieval(Method):
     def __init__(self, problem, settings):
         super().__init__(problem, settings)
         self._estimator, self.build_seconds = problem.estimator, problem.fit_seconds
-        self._allowed = problem.estimator._recommendable
+        self._catalogue = problem.estimator._catalogue(problem.estimator._recommendable)
         self._indptr, self._nothing = np.zeros(len(problem.users) + 1, np.int64), np.zeros(0, np.int32)
 
     def called(self, vector_dtype):
@@ -112,7 +112,7 @@ class Retrieval(Method):
 
     def _retrieve(self, users, beam_size):
         seen = self._indptr[: len(users) + 1], self._nothing
-        return self._estimator._retrieve(users, beam_size, self._k, self._allowed, seen)
+        return self._estimator._retrieve(users, beam_size, self._k, self._catalogue, seen)
 
     def to_items(self, found):
         return found

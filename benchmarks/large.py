@@ -109,7 +109,8 @@ def memory(est, train, vectors):
 
 def compare(est, history, truth):
     """Return rows of recall, candidates and time: DR at several beams beside its brute force."""
-    seen, allowed, decode = items_of(history), est._recommendable, est._fit_X.item_vocabulary.decode
+    seen, decode = items_of(history), est._fit_X.item_vocabulary.decode
+    allowed, catalogue = est._recommendable, est._catalogue(est._recommendable)
     rows = []
 
     def add(method, recommend, candidates):
@@ -120,9 +121,9 @@ def compare(est, history, truth):
         candidates = candidates or float(found[1][:, 0].mean())
         rows.append({"method": method, "recall": recall, "candidates": candidates, "ms_a_user": millis})
 
-    est._retrieve(est._encode(history[:1]), 1, K, allowed, items_of(history[:1]))  # compiles
+    est._retrieve(est._encode(history[:1]), 1, K, catalogue, items_of(history[:1]))  # compiles
     for beam in BEAMS:
-        add(f"DR, beam {beam}", lambda b=beam: est._retrieve(est._encode(history), b, K, allowed, seen), None)
+        add(f"DR, beam {beam}", lambda b=beam: est._retrieve(est._encode(history), b, K, catalogue, seen), 0)
     scan = est.brute_force()
     add("brute force", lambda: scan._rank(history, K, allowed, seen), int(allowed.sum()))
     return rows

@@ -82,11 +82,6 @@ def test_a_change_after_fit_waits_for_the_next(pair, X):
         est.partial_fit(X)
 
 
-def test_other_types_are_refused(X):
-    with pytest.raises(ValueError, match="vector_dtype"):
-        DeepRetrievalRecommender(vector_dtype="float16").fit(X)
-
-
 def test_cosines_of_rounded_vectors_stay_cosines(X):
     est = DeepRetrievalRecommender(**INT8 | {"embedding_dim": 3, "beam_size": 216}).fit(X)
     ids, scores = est.similar_items(X.item_ids, k=X.n_items - 1, return_scores=True)

@@ -205,7 +205,7 @@ class StructureRetrieval(SoftmaxBase):
         now = self._now()
         X, k = now._histories(X), check_number(k, "k", Integral, 1)
         beam_size, seen = now._beam(beam_size, k), items_of(None, len(X))
-        found = now._answer(X, beam_size, 1, now._recommendable, seen)[3][:, 0]
+        found = now._answer(X, beam_size, 1, now._catalogue(now._recommendable), seen)[3][:, 0]
         return np.where(X.lengths > 0, found, 0)
 
     def brute_force(self) -> SoftmaxRecommender:
@@ -250,6 +250,7 @@ class StructureRetrieval(SoftmaxBase):
         return beam_of(beam_size, k, self.beam_curve_, self.path_space_)
 
     def _catalogue(self, allowed):
+        """What a call's beams read of the items, made once for all its searches."""
         weight = check_number(self.path_weight, "path_weight", Real, 0, 1e6, auto=True)
         weight = float(self.path_weight_ if weight == "auto" else weight)
         bits = self._recommendable_bits if allowed is self._recommendable else as_bits(allowed)
@@ -262,44 +263,42 @@ class StructureRetrieval(SoftmaxBase):
             vectors, scale = rounded(path_vectors)
         return {"path_vectors_": vectors, "path_vector_scale_": scale}
 
-    def _retrieve(self, users, beam_size, k, allowed, seen):
+    def _retrieve(self, users, beam_size, k, catalogue, seen):
         """Items of user vectors, their scores, and numbers of candidates."""
-        how = self.structure_, beam_size, self.path_index_, self._catalogue(allowed), seen, k
-        return retrieve(users, *how, self._n_threads(len(users)))
+        n_threads = self._n_threads(len(users))
+        return retrieve(users, self.structure_, beam_size, self.path_index_, catalogue, seen, k, n_threads)
 
-    def _answer(self, X, beam_size, k, allowed, seen):
+    def _answer(self, X, beam_size, k, catalogue, seen):
         """User vectors of histories, and what `_retrieve` returns for them."""
         if self.encoder_ is None:  # a caller's own
             users = self._encode(X)
-            return users, *self._retrieve(users, beam_size, k, allowed, seen)
-        how = self.structure_, beam_size, self.path_index_, self._catalogue(allowed), seen, k
-        n_threads = self._n_threads(len(X))
-        return answer(X.indptr, X.items, self._events_read(), self.encoder_, *how, n_threads)
+            return users, *self._retrieve(users, beam_size, k, catalogue, seen)
+        how = self.structure_, beam_size, self.path_index_, catalogue, seen, k, self._n_threads(len(X))
+        return answer(X.indptr, X.items, self._events_read(), self.encoder_, *how)
 
     def _rank(self, X, k, allowed, seen, beam_size=None, return_paths=False):
-        beam_size = self._beam(beam_size, k)
-        users, top, scores, found = self._answer(X, beam_size, k, allowed, seen)
+        beam_size, catalogue = self._beam(beam_size, k), self._catalogue(allowed)
+        users, top, scores, found = self._answer(X, beam_size, k, catalogue, seen)
         if np.count_nonzero(found[:, 1] < k):
-            beam_size = self._widen(users, beam_size, k, allowed, seen, top, scores, found)
+            left = self._within_reach(k, allowed, seen)
+            beam_size = self._widen(users, beam_size, left, catalogue, seen, top, scores, found)
+            short = np.flatnonzero(found[:, 1] < left)
+            if len(short):
+                rows = users[short], self.item_vectors_, k, allowed, take_rows(seen, short)
+                top[short], scores[short] = self._scan(*rows)
         return top, scores, self._paths_of(users, beam_size, top) if return_paths else None
 
-    def _widen(self, users, beam_size, k, allowed, seen, top, scores, found):
-        """Search again for users who could get more, then scan; return the beam of each."""
-        beams, left = np.full(len(users), beam_size), self._within_reach(k, allowed, seen)
+    def _widen(self, users, beam_size, left, catalogue, seen, top, scores, found):
+        """Search again for users who have fewer items than there are `left` for them; return all beams."""
+        beams = np.full(len(users), beam_size)
         for _ in range(_WIDENINGS):
             short = np.flatnonzero(found[:, 1] < left)
             if len(short) == 0:
-                return beams
+                break
             beam_size = min(beam_size * _WIDEN, self.path_space_.size)
-            top[short], scores[short], found[short] = self._retrieve(
-                users[short], beam_size, k, allowed, take_rows(seen, short)
-            )
+            again = users[short], beam_size, top.shape[1], catalogue, take_rows(seen, short)
+            top[short], scores[short], found[short] = self._retrieve(*again)
             beams[short] = beam_size
-        short = np.flatnonzero(found[:, 1] < left)
-        if len(short):
-            top[short], scores[short] = self._scan(
-                users[short], self.item_vectors_, k, allowed, take_rows(seen, short)
-            )
         return beams
 
     def _within_reach(self, k, allowed, seen):
