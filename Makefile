@@ -11,7 +11,7 @@ INTERPRETABLE := $(wildcard $(addprefix tests/test_,$(addsuffix .py,\
 	paths windows exponential selection products beam answers scores assignment initialization catalogue \
 	rerank)))
 SPHINX := PYTHONPATH=docs $(BIN)/python -m sphinx -j 2 -W --keep-going -n -d output/doctrees
-COMPILED := $(INTERPRETABLE) $(wildcard $(addprefix tests/test_,$(addsuffix .py,recurrence row_adam encoder properties)))
+COMPILED := $(INTERPRETABLE) $(wildcard $(addprefix tests/test_,$(addsuffix .py,recurrence row_adam encoder training model properties)))
 
 .PHONY: help setup demo test test-interpreted test-bounds smoke lint doctest docs linkcheck bench clean
 .DEFAULT_GOAL := help

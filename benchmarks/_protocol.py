@@ -62,13 +62,18 @@ def _diginetica():
     return _parquet("sess-diginetica.parquet", 4)
 
 
+def data_file(name):
+    """Return the path of a file in the folder of data; the page on accuracy says what is in which."""
+    if "DRLEARN_DATA" not in os.environ:
+        raise OSError(f"{name} is looked for in the folder that DRLEARN_DATA names; set it.")
+    return Path(os.environ["DRLEARN_DATA"]) / name
+
+
 def _parquet(file, min_events):
-    """Read a copy that has the columns user, item and position, from the folder of data."""
+    """Read a copy that has the columns user, item and position."""
     import pyarrow.parquet
 
-    if "DRLEARN_DATA" not in os.environ:
-        raise OSError(f"{file} is looked for in the folder that DRLEARN_DATA names; set it.")
-    frame = pyarrow.parquet.read_table(Path(os.environ["DRLEARN_DATA"]) / file)
+    frame = pyarrow.parquet.read_table(data_file(file))
     return Interactions.from_frame(frame, time="position", weight=None).drop_empty(min_events)
 
 

@@ -18,7 +18,6 @@ from __future__ import annotations
 import argparse
 import copy
 import json
-import os
 import time
 import warnings
 from collections import defaultdict
@@ -29,6 +28,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
+from _protocol import data_file
 from _records import Records, key_of
 
 from drlearn import DeepRetrievalRecommender, Interactions, PopularityRecommender
@@ -49,7 +49,7 @@ class Log:
 
     def __init__(self, name):
         file, columns, a_day, days, self.n_steps = DATA[name]
-        path = Path(os.environ["DRLEARN_DATA"]) / file
+        path = data_file(file)
         frame = pyarrow.csv.read_csv(path) if path.suffix == ".csv" else pq.read_table(path)
         frame = frame.filter(np.asarray(frame["rating"]) >= 4)
         times = np.asarray(frame["timestamp"]).astype(np.int64)

@@ -259,7 +259,7 @@ class Interactions(Counted, RaggedRows):
 
         Raises
         ------
-        TypeError
+        TypeError, ValueError
             If entries are not numbers.
         ValueError
             If `X` is not two-dimensional, is empty, or holds NaN, infinite or negative values, or if ids
@@ -333,8 +333,9 @@ def as_interactions(X: Any) -> Interactions:
     ----------
     X : Interactions, dataframe, sparse matrix, ndarray, or sequence of sequences
         Dataframes are event tables (`Interactions.from_frame` with its default columns), except those of
-        numbers alone and without a column named like user, item or timestamp. These, arrays and sparse
-        matrices, of shape (n_users, n_items), hold weights and know no order (`Interactions.from_matrix`).
+        numbers alone and without a column named like user, item, product or timestamp. These, arrays and
+        sparse matrices, of shape (n_users, n_items), hold weights and know no order
+        (`Interactions.from_matrix`).
         Anything else, lists of lists of numbers included, is one item-id sequence a user
         (`Interactions.from_sequences`).
 

@@ -135,7 +135,7 @@ def read_parquet(path: Path) -> dict[str, np.ndarray]:
         import pyarrow.parquet
     except ImportError as error:
         raise ImportError(
-            f"Reading {path} needs pyarrow: pip install drlearn[parquet], or put the original files there."
+            f'Reading {path} needs pyarrow: pip install "drlearn[parquet]", or put the original files there.'
         ) from error
     table = pyarrow.parquet.read_table(path)
     return {name: table.column(name).to_numpy() for name in table.column_names}

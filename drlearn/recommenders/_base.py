@@ -38,8 +38,8 @@ class BaseRecommender(Reading, Persistent, Streaming, LearnedHTML, BaseEstimator
         ----------
         X : Interactions, matrix of shape (n_users, n_items), sequences or event frame
             Training histories: one row is one user. Lists of lists are sequences of item ids; a frame of
-            numbers alone, with no column named like user, item or timestamp, is a matrix. Convert frames
-            and lists with `Interactions` before cross-validation, which slices rows.
+            numbers alone, with no column named like user, item, product or timestamp, is a matrix. Convert
+            frames and lists with `Interactions` before cross-validation, which slices rows.
         y : ignored
             For scikit-learn's sake.
 

@@ -23,7 +23,7 @@ from drlearn.recommenders._similar import SimilarItems
 _SCAN_CELLS = 2**25
 _BATCHES_AN_EPOCH, _BATCH_RANGE = 128, (128, 4096)
 STREAM_EPOCHS, STREAM_RATE = 6, 0.3  # of an update with fresh events; its learning rates as a share of fit's
-REPLAY, REMEMBERED = 16.0, 0.5  # old events told again beside each fresh one; a share of them, by draws
+REPLAY, REMEMBERED = 32.0, 0.5  # old events told again beside each fresh one; a share of them, by draws
 
 
 class SoftmaxBase(ClassNamePrefixFeaturesOutMixin, TransformerMixin, SimilarItems, BaseRecommender):

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from drlearn.search.beam import StructureArrays
     from drlearn.structure.scores import ScoreTable
 
+_STRUCTURE_BATCH = 2048
+
 
 class Round(NamedTuple):
     """What a round of EM leaves behind."""
@@ -53,6 +55,10 @@ class StructureFit(StructureRetrieval):
         # Moments, gradients of a batch and of its shards, and what two rounds keep.
         nodes = 48 * self.embedding_dim * width * (1 + (self.depth - 1) * width)
         return max(super()._peak_bytes(X), an_item * X.n_items + an_event * X.n_events) + nodes
+
+    def _structure_batch_size(self, X):
+        """Events a gradient step where the structure learns alone."""
+        return min(self._batch_size(X), _STRUCTURE_BATCH)
 
     def _new_models(self, n_items, space):
         """The softmax's model and the structure's, drawn in this order."""

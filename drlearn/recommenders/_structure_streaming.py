@@ -40,6 +40,7 @@ class StructureStreaming(StructureFit):
             seconds_m, started = time.perf_counter() - started, time.perf_counter()
             probe = self._probe(X, None, model, counts, seed, shards)
             structure = copy.deepcopy(self.structure_model_)
+            batch_size = self._structure_batch_size(X)
             structure_loss = self._follow(users, met, structure, item_paths, probe, batch_size, seed, shards)
         index, network = build_path_index(item_paths), structure.export()
         path_vectors = probe.item_vectors[index.items]

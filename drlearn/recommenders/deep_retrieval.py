@@ -16,7 +16,6 @@ from drlearn.structure.paths import NO_PATH, PathSpace, automatic_width
 
 EPOCHS_TOGETHER = 2
 M_STEP_EVENTS, OWN_EVENTS = 128, 8
-STRUCTURE_BATCH = 2048
 
 
 class DeepRetrievalRecommender(StructureStreaming):
@@ -30,7 +29,7 @@ class DeepRetrievalRecommender(StructureStreaming):
     Parameters
     ----------
     width : int or "auto", default="auto"
-        K, nodes a layer. "auto" is ``10 * n_items**0.2``.
+        K, nodes a layer. "auto" is ``10 * n**0.2`` for n items with events.
     depth : int, default=2
         D, layers. The paper takes 3.
     n_paths : int, default=1
@@ -150,7 +149,7 @@ class DeepRetrievalRecommender(StructureStreaming):
     user_ids_ : ndarray of shape (n_users,)
         Users known by id: new ones of `partial_fit` come last, forgotten ones are gone.
     item_counts_ : ndarray of shape (n_items,)
-        Events of each item in fit.
+        Events of each item, in `fit` and `partial_fit`.
     n_items_, n_features_in_ : int
 
     See Also
@@ -284,7 +283,7 @@ class DeepRetrievalRecommender(StructureStreaming):
         users, events = encode_pairs(model, X, targets, self.history_length, shards)
         met = X.items[events]
         probe = self._probe(X, validation, model, counts, seed, shards)
-        batch_size, alpha = min(self._batch_size(X), STRUCTURE_BATCH), self._alpha(counts, space)
+        batch_size, alpha = self._structure_batch_size(X), self._alpha(counts, space)
         trainer = StructureTrainer(structure, users, batch_size=batch_size, seed=seed, shards=shards)
         parts = {"model": model, "structure": structure, "structure_optimizer": trainer.optimizer}
         path_scores = self._path_scores(X.n_items, checkpoint, parts)

@@ -52,7 +52,8 @@ class SoftmaxRecommender(SoftmaxBase):
         Where `fit` keeps its state after epochs, once a minute at most. The same `fit`, called again after
         it was cut short, goes on from there to the same result. Removed at the end.
     n_jobs : int, default=None
-        Threads; None means all cores granted to the process. Results do not depend on it.
+        Threads; None means all cores granted to the process. Results do not depend on it. The product of
+        a scan runs on BLAS's own.
     random_state : int, RandomState or None, default=None
     verbose : int, default=0
 
@@ -72,7 +73,7 @@ class SoftmaxRecommender(SoftmaxBase):
     user_ids_ : ndarray of shape (n_users,)
         Users known by id: new ones of `partial_fit` come last, forgotten ones are gone.
     item_counts_ : ndarray of shape (n_items,)
-        Events of each item in fit.
+        Events of each item, in `fit` and `partial_fit`.
     n_items_, n_features_in_ : int
 
     See Also
