@@ -237,6 +237,25 @@ def read_matrix(X: Any) -> sparse.csr_array:
     return matrix
 
 
+def in_no_order(matrix: sparse.csr_array) -> np.ndarray:
+    """Return an order of a matrix's entries, row by row, that tells nothing of their columns.
+
+    Were it that of the columns, what is learned and judged were that the next item has a higher number. It
+    follows from the columns of a row alone: a row reads the same wherever it stands.
+    """
+    columns, lengths = _mixed(matrix.indices.astype(np.uint64)), np.diff(matrix.indptr)
+    sums = np.concatenate([np.zeros(1, np.uint64), np.cumsum(columns)])[matrix.indptr]
+    keys = _mixed(columns + np.repeat(_mixed(np.diff(sums)), lengths))
+    return np.lexsort((keys, np.repeat(np.arange(len(lengths)), lengths)))
+
+
+def _mixed(numbers: np.ndarray) -> np.ndarray:
+    """Return other numbers (uint64) that look like drawn ones: SplitMix64's output function."""
+    numbers = (numbers ^ (numbers >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    numbers = (numbers ^ (numbers >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return numbers ^ (numbers >> np.uint64(31))
+
+
 def widened(X: Any) -> Any:
     """Return a sparse matrix of small numbers as one of wide ones: duplicates are summed in their type."""
     small = sparse.issparse(X) and X.dtype.itemsize < 4

@@ -12,6 +12,7 @@ from drlearn._readers import (
     check_integers,
     check_times,
     check_weights,
+    in_no_order,
     index_ids,
     index_of,
     is_event_table,
@@ -242,8 +243,9 @@ class Interactions(Counted, RaggedRows):
     def from_matrix(cls, X: Any, *, item_ids: Any = None, user_ids: Any = None) -> Interactions:
         """Read a matrix of weights, sparse or dense, or a dataframe of them, of shape (n_users, n_items).
 
-        A matrix knows no order: the non-zero entries of a row become events in the order of the columns, and
-        the values become weights. Use it with encoders and recommenders to which order means nothing.
+        A matrix knows no order: the non-zero entries of a row become events in an arbitrary one, which
+        follows from the row's columns alone and is the same each time; the values become weights. With
+        ``encoder="mean"`` order means nothing; `split`, `tail` and `score` take events as if at random.
 
         Parameters
         ----------
@@ -268,8 +270,8 @@ class Interactions(Counted, RaggedRows):
         Examples
         --------
         >>> X = Interactions.from_matrix([[0, 2.5, 1], [1, 0, 0]], item_ids=["a", "b", "c"])
-        >>> X[0], X.weights
-        (array(['b', 'c'], dtype=object), array([2.5, 1. , 1. ], dtype=float32))
+        >>> sorted(X[0]), X.to_csr().toarray().tolist()
+        (['b', 'c'], [[0.0, 1.0, 1.0], [1.0, 0.0, 0.0]])
         """
         matrix, (users, items) = read_matrix(X), matrix_ids(X)
         item_ids = items if item_ids is None else item_ids
@@ -278,9 +280,9 @@ class Interactions(Counted, RaggedRows):
         vocabulary = Vocabulary(np.arange(n_items) if item_ids is None else item_ids)
         if len(vocabulary) != n_items:
             raise ValueError(f"item_ids has {len(vocabulary)} ids, but X has {n_items} columns")
-        return cls(
-            matrix.indptr, matrix.indices, item_vocabulary=vocabulary, user_ids=user_ids, weights=matrix.data
-        )
+        order = in_no_order(matrix)
+        codes, weights = matrix.indices[order], matrix.data[order]
+        return cls(matrix.indptr, codes, item_vocabulary=vocabulary, user_ids=user_ids, weights=weights)
 
     def _matched(self, user_ids: np.ndarray, name: str) -> Interactions:
         """Return rows that go with those of other users: by id where both have ids, else one by one."""

@@ -363,9 +363,9 @@ class RecommenderContract:
     # ------------------------------------------------------------------ inputs
 
     def test_all_forms_of_input_agree(self, matrix):
-        rows = [np.flatnonzero(row).tolist() for row in matrix]  # a matrix's events are in column order
-        user, item = np.nonzero(matrix)
-        long = pd.DataFrame({"item": item, "user": user})
+        rows = [row.tolist() for row in Interactions.from_matrix(matrix)]
+        user = np.repeat(np.arange(N_USERS), list(map(len, rows)))
+        long = pd.DataFrame({"item": np.concatenate(rows).astype(int), "user": user})
         whole = np.array([i not in IDLE for i in range(N_USERS)])
         forms = {
             "dense": (matrix, matrix),

@@ -106,7 +106,7 @@ def test_small_integers_may_be_met_often():
     for dtype, convert in itertools.product((np.uint8, np.int8, bool), (sparse.coo_matrix, sparse.coo_array)):
         met = convert((np.ones(259, dtype), (users, items)), shape=(2, 2))
         X = Interactions.from_matrix(met)
-        assert X.lengths.tolist() == [2, 2] and X.weights.tolist() == [256, 1, 1, 1]
+        assert X.lengths.tolist() == [2, 2] and sorted(X.weights) == [1, 1, 1, 256]
         assert PopularityRecommender().fit(met).item_counts_.tolist() == [2, 2]
 
 

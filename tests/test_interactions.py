@@ -256,16 +256,30 @@ def test_from_sequences_lists_five_unknown_items():
         Interactions.from_sequences([list(range(9)), [8]], item_vocabulary=Vocabulary([0, 1]))
 
 
-def test_from_matrix_reads_columns_in_order():
+def test_from_matrix_reads_columns():
     dense = np.array([[0, 2.5, 1], [0, 0, 0], [4, 0, 0]])
     X = Interactions.from_matrix(dense, item_ids=["a", "b", "c"], user_ids=[7, 8, 9])
-    assert [row.tolist() for row in X] == [["b", "c"], [], ["a"]]
-    assert X.weights.tolist() == [2.5, 1, 4] and X.user_ids.tolist() == [7, 8, 9] and X.times is None
+    assert [sorted(row) for row in X] == [["b", "c"], [], ["a"]]
+    assert dict(zip(X[0], X.weights[:2], strict=True)) == {"b": 2.5, "c": 1} and X.weights[2] == 4
+    assert X.user_ids.tolist() == [7, 8, 9] and X.times is None
     messy = sparse.coo_array(([1, 2.5, 3, 1, 0], ([0, 0, 2, 2, 1], [2, 1, 0, 0, 1])), shape=(3, 3))
     for other in (messy, messy.tocsc(), sparse.csr_matrix(dense), dense.astype(object), dense.tolist()):
         assert Interactions.from_matrix(other, item_ids=["a", "b", "c"], user_ids=[7, 8, 9]) == X
     assert Interactions.from_matrix(dense > 0).weights.tolist() == [1, 1, 1]
     np.testing.assert_array_equal(X.to_csr().toarray(), dense > 0)
+
+
+def test_events_of_a_matrix_stand_in_no_order():
+    dense = np.random.default_rng(0).random((300, 40)) < 0.5
+    X = Interactions.from_matrix(dense)
+    first, second = X.split(0.5)
+    assert abs(np.mean(first.items) - np.mean(second.items)) < 1  # not those of the first columns
+    steps = np.concatenate([np.diff(row) for row in X])
+    assert 0.45 < np.mean(steps > 0) < 0.55
+    assert len({row[np.isin(row, [3, 30])].tolist()[0] for row in X if {3, 30} <= set(row)}) == 2
+    for rows in (slice(7, 12), [299, 0, 5], [4, 4]):  # a row reads the same wherever it stands
+        assert list(map(list, Interactions.from_matrix(dense[rows]))) == list(map(list, X[rows]))
+    assert Interactions.from_matrix(sparse.csc_array(dense)) == X
 
 
 @pytest.mark.parametrize(

@@ -120,6 +120,29 @@ def test_parameters_that_serving_reads_are_checked_there(X, name, value):
             call(X[1:3])
 
 
+def test_a_matrix_teaches_what_goes_together_and_not_the_order_of_its_columns():
+    matrix = make_interactions(n_users=600, n_items=300, random_state=0).to_csr()
+    history, truth = Interactions.from_matrix(matrix[:150]).split(0.5)
+    quick = QUICK | {"encoder": "mean", "n_epochs": 10, "embedding_dim": 32}
+    softmax, popular = (
+        recall_at_k(truth, est.fit(matrix[150:]).recommend(history.to_csr(), k=20), 20)
+        for est in (SoftmaxRecommender(**quick), PopularityRecommender())
+    )
+    assert softmax > 1.3 * popular
+
+
+def test_rows_that_are_sorted_by_item_are_told_of(X):
+    rows = [np.sort(row) for row in X if len(row)]
+    with pytest.warns(UserWarning, match="ascending order, and X has no times.*from_matrix") as record:
+        SoftmaxRecommender(**QUICK).fit(Interactions.from_sequences(rows))
+    assert record[0].filename == __file__
+    times = np.concatenate([np.arange(len(row)) for row in rows])
+    told = Interactions.from_sequences(rows)
+    dated = Interactions(told.indptr, told.items, item_vocabulary=told.item_vocabulary, times=times)
+    for known in (dated, Interactions.from_matrix(told.to_csr()), rows[:5]):  # or too few to tell
+        SoftmaxRecommender(**QUICK).fit(known)
+
+
 def test_repeats_are_learned_where_asked_for():
     rng = np.random.default_rng(0)
     rows = [np.tile(rng.choice(20, 2, replace=False), 6).tolist() for _ in range(150)]  # a b a b ...

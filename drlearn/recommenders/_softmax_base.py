@@ -21,9 +21,16 @@ from drlearn.recommenders._lists import distinct, items_of, take_rows
 from drlearn.recommenders._similar import SimilarItems
 
 _SCAN_CELLS = 2**25
+_SORTED_STEPS = 200  # upwards and none downwards: by chance no rows are like that
 _BATCHES_AN_EPOCH, _BATCH_RANGE = 128, (128, 4096)
 STREAM_EPOCHS, STREAM_RATE = 6, 0.3  # of an update with fresh events; its learning rates as a share of fit's
 REPLAY, REMEMBERED = 32.0, 0.5  # old events told again beside each fresh one; a share of them, by draws
+
+
+def _all_ascend(X):
+    """Whether rows are sorted by item."""
+    steps = np.diff(X.items)[np.diff(np.repeat(np.arange(len(X)), X.lengths)) == 0]
+    return bool((steps >= 0).all()) and np.count_nonzero(steps) >= _SORTED_STEPS
 
 
 class SoftmaxBase(ClassNamePrefixFeaturesOutMixin, TransformerMixin, SimilarItems, BaseRecommender):
@@ -33,15 +40,15 @@ class SoftmaxBase(ClassNamePrefixFeaturesOutMixin, TransformerMixin, SimilarItem
 
     def _check_parameters(self):
         # Late, here and below: torch loads when first needed, not with the package.
-        from torch import nn
-
-        from drlearn.structure.model import ENCODERS
-
         for name in ("embedding_dim", "history_length", "n_negatives", "n_epochs"):
             check_number(getattr(self, name), name, Integral, 1)
         check_number(self.batch_size, "batch_size", Integral, 1, auto=True)
         check_number(self.learning_rate, "learning_rate", Real, 0, low_open=True)
         check_number(self.horizon, "horizon", Real, 1)
+        from torch import nn  # late: it takes long
+
+        from drlearn.structure.model import ENCODERS
+
         if not isinstance(self.encoder, nn.Module):
             check_choice(self.encoder, "encoder", ENCODERS)
         check_n_jobs(self.n_jobs)
@@ -166,6 +173,12 @@ class SoftmaxBase(ClassNamePrefixFeaturesOutMixin, TransformerMixin, SimilarItem
             raise ValueError(
                 "X has no user with two different items: with repeats=False there is nothing new to learn "
                 "(1 feature(s) is not enough). Pass more items, or repeats=True."
+            )
+        if X.times is None and _all_ascend(X):
+            warn_caller(
+                "the items of every user stand in ascending order, and X has no times: that the next item has a "
+                "higher id is what will be learned. Give times (Interactions.from_frame(..., time=)), or say "
+                "that there is no order: Interactions.from_matrix(X.to_csr(), item_ids=X.item_ids)."
             )
 
     def _seen(self, exclude_seen, histories, X):

@@ -158,7 +158,7 @@ class DeepRetrievalRecommender(StructureStreaming):
 
     Notes
     -----
-    A row of a matrix has no order: its events count as met in the order of the columns, for which
+    A row of a matrix has no order: its events count as met in an arbitrary one, for which
     `encoder="mean"` is the right choice. All events count alike; weights are for filters.
 
     Departures from the paper: the default encoder is stronger, items have one table of vectors
