@@ -7,7 +7,8 @@ from collections.abc import Sized
 import numpy as np
 from scipy import sparse
 
-from drlearn._readers import check_positive, holds_no_event, listed
+from drlearn._checks import check_positive, listed
+from drlearn._readers import holds_no_event
 from drlearn._vocabulary import differ_in_kind
 from drlearn.interactions import Interactions, Vocabulary, as_interactions, has_users, rows_for
 

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence, Sized
-from datetime import date, timezone
 from itertools import accumulate, chain
-from numbers import Number
 from typing import Any
 
 import numpy as np
 from scipy import sparse
 
+from drlearn._checks import check_times, check_weights, listed
 from drlearn._history import warn_caller
 from drlearn._vocabulary import Vocabulary, as_ids
 
@@ -22,6 +21,7 @@ _EVENT_COLUMN = re.compile(
 )
 _TIMES = ("ts", "time", "date", "datetime", "unixtime", "created_at")
 _LISTED = 10
+_FEW_ROWS, _FEW_COLUMNS = 20, 5  # of what may be events rather than a matrix or histories
 
 
 def is_matrix(X: Any) -> bool:
@@ -33,6 +33,30 @@ def is_matrix(X: Any) -> bool:
     if hasattr(type(X), "columns"):  # asked of the type: a lazy frame would resolve itself to answer
         return _is_frame_of_numbers(X)
     return hasattr(X, "__array__") and not hasattr(X, "to_pylist") and not hasattr(X, "to_list")
+
+
+def warn_of_events(X: Any) -> None:
+    """Warn where what is read as a matrix, or as histories, seems to be events of a few columns."""
+    if isinstance(X, list):
+        width = len(X[0]) if X and type(X[0]) is tuple else 0
+        if _may_be_events(len(X), width) and all(type(row) is tuple and len(row) == width for row in X):
+            warn_caller(
+                f"X is read as {len(X)} histories of {width} items each. If these tuples are events: "
+                'Interactions.from_frame(pd.DataFrame(X, columns=["user", "item", ...])).'
+            )
+    elif is_matrix(X) and not sparse.issparse(X) and _may_be_events(*(*getattr(X, "shape", ()), 0, 0)[:2]):
+        values = np.asarray(X)
+        whole = values.dtype.kind in "iuf" and not (values[:, :2] % 1).any()  # as ids of users and items are
+        if whole and np.count_nonzero(values) > 0.9 * values.size:
+            warn_caller(
+                f"X is read as a matrix of {X.shape[0]} users by {X.shape[1]} items, nearly all of which "
+                "everybody met. If its rows are events: Interactions.from_frame(X, user=..., item=..., "
+                "time=...), of a dataframe."
+            )
+
+
+def _may_be_events(n_rows: int, n_columns: int) -> bool:
+    return n_rows >= _FEW_ROWS and 2 <= n_columns <= _FEW_COLUMNS
 
 
 def is_event_table(X: Any) -> bool:
@@ -131,7 +155,8 @@ def read_frame(df: Any, user: str, item: str, time: str | None, weight: str | No
     if isinstance(frame, nw.LazyFrame):
         frame = frame.collect()
     if frame.shape[0] == 0:
-        raise ValueError("df holds no event (0 rows)")
+        nothing = np.zeros(0, np.int64)  # whatever types columns without rows have
+        return nothing, nothing, None, None
     columns = {name: _column(frame[name], name) for name in wanted}
     ids = (as_ids(columns[name], f"column {name!r}") for name in (user, item))
     times = check_times(columns.get(time), len(frame), f"column {time!r}")
@@ -260,128 +285,3 @@ def widened(X: Any) -> Any:
     """Return a sparse matrix of small numbers as one of wide ones: duplicates are summed in their type."""
     small = sparse.issparse(X) and X.dtype.itemsize < 4
     return X.astype(np.float64) if small or X.dtype == np.float16 else X
-
-
-def check_integers(values: Any, name: str) -> np.ndarray:
-    """Return a one-dimensional int64 copy."""
-    array = np.asarray(values)
-    if array.ndim != 1 or (array.size and array.dtype.kind not in "iu"):
-        raise TypeError(
-            f"{name} must be a one-dimensional array of integers, got {array.dtype} {array.shape}"
-        )
-    return array.astype(np.int64)
-
-
-def check_times(times: Any, n_events: int, name: str = "times") -> np.ndarray | None:
-    """Return a copy of valid times as int64, float64 or datetime64, which is UTC."""
-    if times is None:
-        return None
-    times = np.asarray(times)
-    if times.dtype == object and times.size and hasattr(times.flat[0], "isoformat"):
-        times = np.array([_as_utc(time) for time in times.ravel()], "datetime64[us]").reshape(times.shape)
-    if times.dtype.kind not in "iufM":
-        shown = f", such as {times.flat[0]!r}" if times.size else ""
-        raise TypeError(
-            f"{name} must hold numbers or datetimes, got dtype {times.dtype}{shown}; parse it first, for "
-            "instance with pd.to_datetime"
-        )
-    if times.shape != (n_events,):
-        raise ValueError(f"{name} has shape {times.shape}, but there are {n_events} events")
-    bad = np.isnat(times) if times.dtype.kind == "M" else ~np.isfinite(times)
-    if bad.any():
-        raise ValueError(f"{name} holds {bad.sum()} NaN, NaT or infinite value(s); drop these events first")
-    if times.dtype.kind == "u" and times.size and times.max() > np.iinfo(np.int64).max:
-        raise ValueError(f"{name} holds {times.max()}, which is beyond int64; use a coarser unit")
-    return times.astype({"f": np.float64, "M": times.dtype}.get(times.dtype.kind, np.int64))
-
-
-def _as_utc(time: Any) -> Any:
-    """A date or datetime (or anything else) as numpy takes it: a zone turned into UTC, without saying so."""
-    if getattr(time, "tzinfo", None) is None:
-        return time
-    return time.astimezone(timezone.utc).replace(tzinfo=None)
-
-
-def check_instant(time: Any, times: np.ndarray | None) -> Any:
-    """Return a point in time that can be compared with `times`."""
-    if times is None:
-        raise ValueError("before needs times, and this X has none; use fraction= or last=")
-    if times.dtype.kind != "M":
-        if isinstance(time, bool) or not isinstance(time, (int, float, np.integer, np.floating)):
-            raise TypeError(f"before must be a number, as the times are ({times.dtype}), got {time!r}")
-        if time != time:
-            raise ValueError("before must not be NaN")
-        return time
-    time = _as_utc(time)
-    if not isinstance(time, (str, date, np.datetime64)):
-        raise TypeError(f"before must be a datetime, as the times are ({times.dtype}), got {time!r}")
-    instant = np.datetime64(time)
-    if np.isnat(instant):
-        raise ValueError("before must not be NaT")
-    return instant
-
-
-def check_weights(weights: Any, n_events: int, name: str = "weights") -> np.ndarray | None:
-    """Return a float32 copy of valid weights."""
-    if weights is None:
-        return None
-    weights = np.asarray(weights)
-    if weights.dtype == object and all(isinstance(weight, (Number, np.generic)) for weight in weights.flat):
-        weights = weights.astype(np.float64)  # such as Decimals of a database
-    if weights.dtype.kind not in "biuf":
-        raise TypeError(
-            f"{name} must hold numbers, got dtype {weights.dtype}; parse it first, for instance with "
-            "pd.to_numeric"
-        )
-    if weights.shape != (n_events,):
-        raise ValueError(f"{name} has shape {weights.shape}, but there are {n_events} events")
-    with np.errstate(over="ignore"):
-        weights = weights.astype(np.float32)
-    if not np.isfinite(weights).all():
-        n_bad = np.count_nonzero(~np.isfinite(weights))
-        raise ValueError(
-            f"{name}: {n_bad} NaN or infinity (or a value too large for float32); drop or clip these events"
-        )
-    if (weights < 0).any():
-        raise ValueError(
-            f"Negative values in data: {np.count_nonzero(weights < 0)} weights below zero; shift or drop them"
-        )
-    return weights
-
-
-def listed(ids: Sequence, n: int) -> str:
-    """Return up to `n` ids for a message."""
-    return ", ".join(map(repr, ids[:n])) + (", ..." if len(ids) > n else "")
-
-
-def check_positive(value: Any, name: str) -> int:
-    """Return a positive integer."""
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
-        raise ValueError(f"{name} must be a positive integer, got {value!r}")
-    return int(value)
-
-
-def is_full(key: Any) -> bool:
-    """Whether an index is the slice of everything."""
-    return isinstance(key, slice) and key == slice(None)
-
-
-def row_numbers(key: Any, n_rows: int) -> np.ndarray:
-    """Return row numbers of a slice, a boolean mask or an array of integers."""
-    if isinstance(key, slice):
-        return np.arange(*key.indices(n_rows))
-    rows = np.asarray(key)
-    if rows.size == 0 and rows.dtype != bool:
-        rows = rows.astype(np.int64)
-    if rows.ndim != 1 or rows.dtype.kind not in "biu":
-        raise IndexError(
-            f"rows must be an integer, a slice, or a 1-D array of integers or booleans, got {key!r}"
-        )
-    if rows.dtype == bool:
-        if len(rows) != n_rows:
-            raise IndexError(f"the boolean mask has {len(rows)} entries, but there are {n_rows} rows")
-        return np.flatnonzero(rows)
-    if rows.size and not (-n_rows <= rows.min() and rows.max() < n_rows):
-        raise IndexError(f"row numbers {rows.min()}..{rows.max()} are out of range for {n_rows} rows")
-    rows = rows.astype(np.int64)
-    return np.where(rows < 0, rows + n_rows, rows)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from drlearn._readers import check_instant, check_positive, is_full, listed, row_numbers
+from drlearn._checks import check_instant, check_positive, is_full, listed, row_numbers
 from drlearn._vocabulary import Vocabulary, any_unknown, as_ids
 
 if TYPE_CHECKING:

@@ -7,17 +7,14 @@ from typing import Any
 
 import numpy as np
 
+from drlearn._checks import check_integers, check_times, check_weights, listed
 from drlearn._counts import Counted
 from drlearn._readers import (
-    check_integers,
-    check_times,
-    check_weights,
     in_no_order,
     index_ids,
     index_of,
     is_event_table,
     is_matrix,
-    listed,
     matrix_ids,
     read_frame,
     read_matrix,

@@ -24,8 +24,8 @@ from typing import Any
 
 import numpy as np
 
+from drlearn._checks import check_positive
 from drlearn._hits import gives_no_truth, hits_of, top_of, truth_for
-from drlearn._readers import check_positive
 from drlearn.interactions import as_interactions, has_users
 
 __all__ = [

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from sklearn.utils import check_random_state
 
-from drlearn._readers import check_positive
+from drlearn._checks import check_positive
 from drlearn.interactions import Interactions, as_interactions
 
 __all__ = ["holdout_users", "time_splits"]

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
+from drlearn._checks import check_positive
 from drlearn._filter import Filter
-from drlearn._readers import check_positive
 from drlearn._vocabulary import Vocabulary
 from drlearn.interactions import Interactions, as_interactions
 

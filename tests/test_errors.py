@@ -61,7 +61,7 @@ REFUSED = {
     ),
     "no row": (np.zeros((0, 4)), ValueError, r"0 sample\(s\)"),
     "no column": (np.zeros((4, 0)), ValueError, r"0 feature\(s\)"),
-    "empty table": (frame()[:0], ValueError, r"no event \(0 rows\)"),
+    "empty table": (frame()[:0], ValueError, "X has 0 users and 0 items but no events"),
     "NaN weight": (np.array([[1.0, NAN]]), ValueError, "X contains NaN"),
     "infinite weight": (np.array([[1.0, INF]]), ValueError, "X contains infinity"),
     "negative weight": (np.array([[1.0, -1.0]]), ValueError, "Negative values in data passed to X"),

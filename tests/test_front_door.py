@@ -20,6 +20,7 @@ ROOMS = [  # a module may import those above it
     "_exponential",
     "_html",
     "_vocabulary",
+    "_checks",
     "_readers",
     "_rows",
     "_counts",

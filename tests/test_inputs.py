@@ -101,6 +101,22 @@ def test_numbered_frames_are_as_arrays():
         assert X.item_ids.tolist() == ["5", "7", "9"] and X.user_ids.tolist() == [0, 1, 2, 3]
 
 
+@pytest.mark.parametrize("n_columns", [2, 3, 5])
+def test_events_that_are_read_as_a_matrix_or_as_histories_are_told_of(n_columns):
+    events = np.random.default_rng(0).integers(1, 40, (30, n_columns))
+    frame = pd.DataFrame(events, columns=["uid", "iid", "rating", "age", "zip"][:n_columns])
+    for X in (events, frame):
+        with pytest.warns(
+            UserWarning, match=f"of 30 users by {n_columns} items.*If its rows are events"
+        ) as told:
+            PopularityRecommender().fit(X)
+        assert told[0].filename == __file__
+    with pytest.warns(UserWarning, match=f"30 histories of {n_columns} items each.*tuples are events"):
+        PopularityRecommender().fit(list(map(tuple, events.tolist())))
+    for X in (events[:10], events % 2, events + 0.5, sparse.csr_array(events), events.tolist()):
+        PopularityRecommender().fit(X)
+
+
 def test_small_integers_may_be_met_often():
     users, items = np.r_[np.zeros(256, int), 1, 1, 0], np.r_[np.zeros(256, int), 1, 0, 1]
     for dtype, convert in itertools.product((np.uint8, np.int8, bool), (sparse.coo_matrix, sparse.coo_array)):

@@ -191,7 +191,6 @@ def test_columns_that_cannot_be_named_are_refused():
 @pytest.mark.parametrize(
     ("change", "error", "match"),
     [
-        (lambda f: f[:0], ValueError, "no event"),
         (lambda f: f.drop(columns="item"), ValueError, r"lacks the column\(s\) \['item'\]"),
         (lambda f: f.assign(user=["a", None, "b", "c", "d", "e"]), ValueError, "'user' holds 1 missing"),
         (lambda f: f.assign(item=[1, np.nan, np.nan, 1, 1, 1]), ValueError, "'item' holds 2 missing"),
@@ -249,6 +248,14 @@ def test_from_sequences():
 def test_from_sequences_refuses(rows, error, match):
     with pytest.raises(error, match=match):
         Interactions.from_sequences(rows)
+
+
+def test_a_table_without_rows_holds_nobody():
+    empty = pd.DataFrame({"who": [], "what": [], "rating": []})  # of whatever types
+    X = Interactions.from_frame(empty, user="who", item="what", weight="rating")
+    assert (X.n_users, X.n_items, X.n_events) == (0, 0, 0)
+    with pytest.raises(ValueError, match="lacks the column"):
+        Interactions.from_frame(empty, user="who", item="item")
 
 
 def test_from_sequences_lists_five_unknown_items():

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from sklearn.utils import Bunch
 
-from drlearn._readers import check_positive
+from drlearn._checks import check_positive
 from drlearn.datasets._files import (
     Counts,
     data_folders,

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from sklearn.utils import Bunch
 
-from drlearn._readers import check_positive
+from drlearn._checks import check_positive
 from drlearn.datasets._files import (
     Counts,
     data_folders,

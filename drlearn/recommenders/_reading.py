@@ -8,7 +8,14 @@ import numpy as np
 from sklearn.utils.validation import validate_data
 
 from drlearn._history import warn_caller
-from drlearn._readers import holds_no_event, is_event_table, is_matrix, matrix_ids, read_matrix
+from drlearn._readers import (
+    holds_no_event,
+    is_event_table,
+    is_matrix,
+    matrix_ids,
+    read_matrix,
+    warn_of_events,
+)
 from drlearn._vocabulary import as_ids, differ_in_kind
 from drlearn.interactions import Interactions, as_interactions, has_users, rows_for
 from drlearn.recommenders._inputs import as_numbers, has_no_rows, is_ids
@@ -133,6 +140,8 @@ class Reading:
         """Return X as Interactions over the items it names; a matrix's columns are those of fit."""
         if not reset and (has_no_rows(X) or holds_no_event(X)):
             return self._fit_X[:0]
+        if reset:
+            warn_of_events(X)
         if not isinstance(X, Interactions) and is_matrix(X):
             users, items = matrix_ids(X)
             if not reset and items is not None and not hasattr(self, "feature_names_in_"):

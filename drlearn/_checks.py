@@ -1,0 +1,135 @@
+"""Values of arguments as arrays, or an error that names the argument."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import date, timezone
+from numbers import Number
+from typing import Any
+
+import numpy as np
+
+
+def check_integers(values: Any, name: str) -> np.ndarray:
+    """Return a one-dimensional int64 copy."""
+    array = np.asarray(values)
+    if array.ndim != 1 or (array.size and array.dtype.kind not in "iu"):
+        raise TypeError(
+            f"{name} must be a one-dimensional array of integers, got {array.dtype} {array.shape}"
+        )
+    return array.astype(np.int64)
+
+
+def check_times(times: Any, n_events: int, name: str = "times") -> np.ndarray | None:
+    """Return a copy of valid times as int64, float64 or datetime64, which is UTC."""
+    if times is None:
+        return None
+    times = np.asarray(times)
+    if times.dtype == object and times.size and hasattr(times.flat[0], "isoformat"):
+        times = np.array([_as_utc(time) for time in times.ravel()], "datetime64[us]").reshape(times.shape)
+    if times.dtype.kind not in "iufM":
+        shown = f", such as {times.flat[0]!r}" if times.size else ""
+        raise TypeError(
+            f"{name} must hold numbers or datetimes, got dtype {times.dtype}{shown}; parse it first, for "
+            "instance with pd.to_datetime"
+        )
+    if times.shape != (n_events,):
+        raise ValueError(f"{name} has shape {times.shape}, but there are {n_events} events")
+    bad = np.isnat(times) if times.dtype.kind == "M" else ~np.isfinite(times)
+    if bad.any():
+        raise ValueError(f"{name} holds {bad.sum()} NaN, NaT or infinite value(s); drop these events first")
+    if times.dtype.kind == "u" and times.size and times.max() > np.iinfo(np.int64).max:
+        raise ValueError(f"{name} holds {times.max()}, which is beyond int64; use a coarser unit")
+    return times.astype({"f": np.float64, "M": times.dtype}.get(times.dtype.kind, np.int64))
+
+
+def _as_utc(time: Any) -> Any:
+    """A date or datetime (or anything else) as numpy takes it: a zone turned into UTC, without saying so."""
+    if getattr(time, "tzinfo", None) is None:
+        return time
+    return time.astimezone(timezone.utc).replace(tzinfo=None)
+
+
+def check_instant(time: Any, times: np.ndarray | None) -> Any:
+    """Return a point in time that can be compared with `times`."""
+    if times is None:
+        raise ValueError("before needs times, and this X has none; use fraction= or last=")
+    if times.dtype.kind != "M":
+        if isinstance(time, bool) or not isinstance(time, (int, float, np.integer, np.floating)):
+            raise TypeError(f"before must be a number, as the times are ({times.dtype}), got {time!r}")
+        if time != time:
+            raise ValueError("before must not be NaN")
+        return time
+    time = _as_utc(time)
+    if not isinstance(time, (str, date, np.datetime64)):
+        raise TypeError(f"before must be a datetime, as the times are ({times.dtype}), got {time!r}")
+    instant = np.datetime64(time)
+    if np.isnat(instant):
+        raise ValueError("before must not be NaT")
+    return instant
+
+
+def check_weights(weights: Any, n_events: int, name: str = "weights") -> np.ndarray | None:
+    """Return a float32 copy of valid weights."""
+    if weights is None:
+        return None
+    weights = np.asarray(weights)
+    if weights.dtype == object and all(isinstance(weight, (Number, np.generic)) for weight in weights.flat):
+        weights = weights.astype(np.float64)  # such as Decimals of a database
+    if weights.dtype.kind not in "biuf":
+        raise TypeError(
+            f"{name} must hold numbers, got dtype {weights.dtype}; parse it first, for instance with "
+            "pd.to_numeric"
+        )
+    if weights.shape != (n_events,):
+        raise ValueError(f"{name} has shape {weights.shape}, but there are {n_events} events")
+    with np.errstate(over="ignore"):
+        weights = weights.astype(np.float32)
+    if not np.isfinite(weights).all():
+        n_bad = np.count_nonzero(~np.isfinite(weights))
+        raise ValueError(
+            f"{name}: {n_bad} NaN or infinity (or a value too large for float32); drop or clip these events"
+        )
+    if (weights < 0).any():
+        raise ValueError(
+            f"Negative values in data: {np.count_nonzero(weights < 0)} weights below zero; shift or drop them"
+        )
+    return weights
+
+
+def listed(ids: Sequence, n: int) -> str:
+    """Return up to `n` ids for a message."""
+    return ", ".join(map(repr, ids[:n])) + (", ..." if len(ids) > n else "")
+
+
+def check_positive(value: Any, name: str) -> int:
+    """Return a positive integer."""
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
+        raise ValueError(f"{name} must be a positive integer, got {value!r}")
+    return int(value)
+
+
+def is_full(key: Any) -> bool:
+    """Whether an index is the slice of everything."""
+    return isinstance(key, slice) and key == slice(None)
+
+
+def row_numbers(key: Any, n_rows: int) -> np.ndarray:
+    """Return row numbers of a slice, a boolean mask or an array of integers."""
+    if isinstance(key, slice):
+        return np.arange(*key.indices(n_rows))
+    rows = np.asarray(key)
+    if rows.size == 0 and rows.dtype != bool:
+        rows = rows.astype(np.int64)
+    if rows.ndim != 1 or rows.dtype.kind not in "biu":
+        raise IndexError(
+            f"rows must be an integer, a slice, or a 1-D array of integers or booleans, got {key!r}"
+        )
+    if rows.dtype == bool:
+        if len(rows) != n_rows:
+            raise IndexError(f"the boolean mask has {len(rows)} entries, but there are {n_rows} rows")
+        return np.flatnonzero(rows)
+    if rows.size and not (-n_rows <= rows.min() and rows.max() < n_rows):
+        raise IndexError(f"row numbers {rows.min()}..{rows.max()} are out of range for {n_rows} rows")
+    rows = rows.astype(np.int64)
+    return np.where(rows < 0, rows + n_rows, rows)
