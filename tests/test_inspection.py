@@ -306,6 +306,8 @@ def test_describe_tells_the_items_of_nodes_and_paths(est, X):
     path = tuple(est.path_space_.decode(est.item_paths_[0, 0]).tolist())
     on_path = np.flatnonzero(est.item_paths_[:, 0] == est.item_paths_[0, 0])
     assert display.describe(path).startswith(f"path {'-'.join(map(str, path))}: {len(on_path)} item")
+    decoded = est.path_space_.decode(est.item_paths_[0, 0])
+    assert display.describe(list(path)) == display.describe(decoded) == display.describe(path)
 
 
 def test_titles_and_labels_may_be_series_dicts_or_arrays(est, X):
@@ -318,6 +320,10 @@ def test_titles_and_labels_may_be_series_dicts_or_arrays(est, X):
     np.testing.assert_array_equal(
         shown[0].shares, PathMapDisplay.from_estimator(est, labels.to_dict()).shares
     )
+    table = pd.get_dummies(labels)
+    np.testing.assert_array_equal(shown[0].shares, PathMapDisplay.from_estimator(est, table).shares)
+    with pytest.raises(ValueError, match="labels is a table, which must hold ones and zeros"):
+        PathMapDisplay.from_estimator(est, labels.to_frame())
     one = PathMapDisplay.from_estimator(est, labels, titles=titles[:1])  # others go by their ids
     assert one.item_names == [titles.iloc[0], *map(str, X.item_ids[1:])]
     with pytest.raises(ValueError, match=r"titles has 2 entries, but there are 80 items"):

@@ -22,6 +22,20 @@ def test_shared_prefixes_have_neighbouring_codes():
     assert nodes.tolist() == sorted(nodes.tolist())
 
 
+def test_no_path_has_no_nodes_and_others_are_refused():
+    space = PathSpace(5, 2)
+    assert space.decode([-1, 7]).tolist() == [[-1, -1], [1, 2]]
+    assert space.encode([[-1, -1], [1, 2]]).tolist() == [-1, 7]
+    for code in (-2, 25, 10**9):
+        with pytest.raises(
+            ValueError, match=rf"codes must be of 0\.\.24, or -1 for no path, got 3 to {code}|{code} to 3"
+        ):
+            space.decode([3, code])
+    for nodes in ([[1, 5]], [[-1, 3]], [1], [1, 2, 3]):
+        with pytest.raises(ValueError, match=r"nodes must be paths of 2 nodes in 0\.\.4, got shape"):
+            space.encode(nodes)
+
+
 def test_encode_and_decode_keep_leading_shapes():
     space = PathSpace(5, 3)
     codes = np.arange(24).reshape(2, 3, 4)

@@ -10,7 +10,6 @@ from scipy import sparse
 
 from drlearn.inspection._axes import axes_of, fitted
 from drlearn.recommenders._inputs import check_choice, check_number
-from drlearn.structure.paths import NO_PATH
 
 _PRIOR_ITEMS = 10.0
 _LARGEST_LIFT = 3  # in powers of two: where the colours end
@@ -84,7 +83,8 @@ class PathMapDisplay:
             Fitted.
         labels : mapping of item id to category, or array-like of shape (n_items,)
             A category, or a list of them, of each item; a pandas series is read by its index, an array in
-            the order of `item_ids_`. Items without one are left out.
+            the order of `item_ids_`, a pandas table of ones and zeros by its index and columns. Items
+            without one are left out.
         layer : int, default=0
             Counted from 0.
         titles : mapping of item id to str, or array-like of shape (n_items,), default=None
@@ -122,7 +122,7 @@ class PathMapDisplay:
         space, ids = est.path_space_, est.item_ids_.tolist()
         layer = check_number(layer, "layer", (int, np.integer), 0, space.depth - 1)
         check_number(max_categories, "max_categories", (int, np.integer), 1)
-        item_nodes = np.where((est.item_paths_ == NO_PATH)[..., None], -1, space.decode(est.item_paths_))
+        item_nodes = space.decode(est.item_paths_)
         membership, names = _memberships(_labels_of(labels, ids))
         nodes, shares, overall = _shares(item_nodes[:, :, layer], membership)
         frequent = np.argsort(-overall, kind="stable")[: min(max_categories, np.count_nonzero(overall))]
@@ -198,9 +198,10 @@ class PathMapDisplay:
 
         Parameters
         ----------
-        node : int or tuple of int
+        node : int or sequence of int
             A node of the layer; or the first nodes of paths, from the first layer on: (3,) are the paths
-            that start with node 3, and a tuple of `depth` nodes is one path.
+            that start with node 3, and `depth` nodes are one path, as ``est.path_space_.decode(code)`` has
+            them.
         n : int, default=5
             Items to tell, those with most events first.
 
@@ -231,23 +232,23 @@ class PathMapDisplay:
             raise ValueError("describe needs item_nodes, item_names and item_counts; use from_estimator.")
         check_number(n, "n", (int, np.integer), 1)
         item_nodes = np.asarray(self.item_nodes)
-        prefix = node if isinstance(node, tuple) else (node,)
-        first = 0 if isinstance(node, tuple) else self.layer
+        is_path = np.ndim(node) == 1
+        prefix, first = (tuple(node), 0) if is_path else ((node,), self.layer)
         if not 1 <= len(prefix) <= item_nodes.shape[2] - first:
-            raise ValueError(f"node must be a node or a tuple of up to {item_nodes.shape[2]}, got {node!r}.")
+            raise ValueError(f"node must be a node or up to {item_nodes.shape[2]} of a path, got {node!r}.")
         width = item_nodes.max() + 1 if self.width is None else self.width
         if not all(isinstance(number, Integral) and 0 <= number < width for number in prefix):
             raise ValueError(f"node must be in 0..{width - 1}, as width={width}; got {node!r}.")
         there = (item_nodes[:, :, first : first + len(prefix)] == prefix).all(axis=2).any(axis=1)
         items = np.flatnonzero(there)
         items = items[np.argsort(-np.asarray(self.item_counts)[items], kind="stable")]
-        kind = f"path {'-'.join(map(str, node))}" if isinstance(node, tuple) else f"node {node}"
-        lines = [f"{kind}: {len(items)} items{self._leaning(node)}"]
+        kind = f"path {'-'.join(map(str, prefix))}" if is_path else f"node {node}"
+        lines = [f"{kind}: {len(items)} items{'' if is_path else self._leaning(node)}"]
         return "\n  ".join(lines + [self.item_names[i] for i in items[:n]])
 
     def _leaning(self, node):
         """Name the categories that are most over-represented on a node."""
-        column = [] if isinstance(node, tuple) else np.flatnonzero(np.asarray(self.nodes) == node)
+        column = np.flatnonzero(np.asarray(self.nodes) == node)
         if len(column) == 0:
             return ""
         lift = self.shares[column[0]] / self.overall
@@ -257,6 +258,16 @@ class PathMapDisplay:
 
 def _labels_of(labels, ids):
     """Return a tuple of categories for each id."""
+    if hasattr(labels, "columns") and hasattr(labels, "index"):  # a column a category: ones and zeros
+        if not all(dtype.kind in "biuf" for dtype in labels.dtypes):
+            raise ValueError(
+                "labels is a table, which must hold ones and zeros, with a column a category and item ids as "
+                "index; for a column of labels pass table.set_index(item)[column]."
+            )
+        names = labels.columns.to_numpy()
+        labels = dict(
+            zip(labels.index.tolist(), (tuple(names[row]) for row in labels.to_numpy() > 0), strict=True)
+        )
     labels = _by_item(labels, "labels", ids, [()] * len(ids))
     return [tuple(map(str, x)) if isinstance(x, (list, tuple, set)) else (str(x),) for x in labels]
 

@@ -29,15 +29,17 @@ class PathSpace:
     Raises
     ------
     ValueError
-        Where ``width**depth`` does not fit a 64-bit code.
+        Where ``width**depth`` does not fit a 64-bit code; by `encode` and `decode`, where there is no such
+        node or path. Where there is none at all both are -1.
 
     Examples
     --------
     >>> space = PathSpace(width=10, depth=3)
     >>> space.encode([[1, 2, 3]])
     array([123])
-    >>> space.decode([123])
-    array([[1, 2, 3]], dtype=int32)
+    >>> space.decode([123, -1])
+    array([[ 1,  2,  3],
+           [-1, -1, -1]], dtype=int32)
     """
 
     def __init__(self, width, depth):
@@ -56,15 +58,26 @@ class PathSpace:
 
     def encode(self, nodes):
         """Return the codes (...) of paths given by their nodes (..., D)."""
-        place = self.width ** np.arange(self.depth - 1, -1, -1, dtype=CODE_DTYPE)
-        return np.asarray(nodes, dtype=CODE_DTYPE) @ place
+        nodes, place = np.asarray(nodes, CODE_DTYPE), self.width ** np.arange(self.depth)[::-1]
+        none = (nodes == NO_PATH).all(axis=-1)
+        if nodes.shape[-1:] != (self.depth,) or ((nodes < 0) | (nodes >= self.width))[~none].any():
+            raise ValueError(
+                f"nodes must be paths of {self.depth} nodes in 0..{self.width - 1}, got shape {nodes.shape}."
+            )
+        return np.where(none, NO_PATH, nodes @ place)
 
     def decode(self, codes):
         """Return the nodes (..., D) of paths given by their codes (...)."""
-        rest = np.asarray(codes, dtype=CODE_DTYPE)
-        nodes = np.empty((*rest.shape, self.depth), dtype=np.int32)
+        codes = rest = np.asarray(codes, dtype=CODE_DTYPE)
+        if codes.size and not (NO_PATH <= codes.min() and codes.max() < self.size):
+            raise ValueError(
+                f"codes must be of 0..{self.size - 1}, or {NO_PATH} for no path, got {codes.min()} to "
+                f"{codes.max()}."
+            )
+        nodes = np.empty((*codes.shape, self.depth), dtype=np.int32)
         for layer in range(self.depth - 1, -1, -1):
             rest, nodes[..., layer] = np.divmod(rest, self.width)
+        nodes[codes == NO_PATH] = NO_PATH
         return nodes
 
     def __repr__(self):
