@@ -51,7 +51,7 @@ def _as_utc(time: Any) -> Any:
 
 
 def check_instant(time: Any, times: np.ndarray | None) -> Any:
-    """Return a point in time that can be compared with `times`."""
+    """Return a point in time that can be compared with `times`, in no finer a unit than theirs."""
     if times is None:
         raise ValueError("before needs times, and this X has none; use fraction= or last=")
     if times.dtype.kind != "M":
@@ -66,7 +66,31 @@ def check_instant(time: Any, times: np.ndarray | None) -> Any:
     instant = np.datetime64(time)
     if np.isnat(instant):
         raise ValueError("before must not be NaT")
+    floor = instant.astype(np.promote_types(times.dtype, instant.dtype))
+    if floor.dtype != times.dtype or floor.dtype == instant.dtype:
+        coarse = instant.astype(times.dtype)  # rounded up: what lies before it is the same
+        return coarse + (coarse < instant) if floor.dtype != times.dtype else coarse
     return instant
+
+
+def is_before(times: np.ndarray, time: Any) -> np.ndarray:
+    """Return which of `times` lie before a point in time; nothing overflows where units differ."""
+    instant = check_instant(time, times)
+    return (times.astype(instant.dtype) if times.dtype.kind == "M" else times) < instant
+
+
+def joined_times(known: np.ndarray, new: np.ndarray) -> np.ndarray:
+    """Return times of both one after the other, of the finer unit, which must hold them all."""
+    if known.dtype.kind != new.dtype.kind:
+        raise TypeError(f"times are {known.dtype} in the known events and {new.dtype} in the new")
+    joined = np.concatenate([known, new])
+    for times, part in ((known, joined[: len(known)]), (new, joined[len(known) :])):
+        if times.dtype.kind == "M" and (part.astype(times.dtype) != times).any():
+            raise ValueError(
+                f"times are {known.dtype} in the known events and {new.dtype} in the new, and {joined.dtype} "
+                f'does not hold them all: convert the finer ones, times.astype("datetime64[us]")'
+            )
+    return joined
 
 
 def check_weights(weights: Any, n_events: int, name: str = "weights") -> np.ndarray | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sized
+from typing import Any
 
 import numpy as np
 from scipy import sparse
@@ -83,3 +84,18 @@ def gives_no_truth(y) -> bool:
     if isinstance(y, (list, tuple)):  # of rows, which may be of unequal lengths, or of labels
         return any(not isinstance(row, Sized) or isinstance(row, (str, bytes)) for row in y[:1])
     return np.ndim(y) == 1 and not any(np.ndim(label) for label in np.asarray(y)[:1])
+
+
+def through_pipeline(estimator: Any, X: Any) -> tuple:
+    """Return the recommender that a search has found or that ends a `Pipeline`, and X as it reaches it."""
+    while not hasattr(estimator, "recommend"):
+        if hasattr(estimator, "best_estimator_"):
+            estimator = estimator.best_estimator_
+        elif hasattr(estimator, "steps"):
+            *filters, (_, estimator) = estimator.steps
+            for _, step in filters:
+                if step is not None and step != "passthrough":
+                    X = step.transform(X)
+        else:
+            break
+    return estimator, X

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from drlearn._checks import check_instant, check_positive, is_full, listed, row_numbers
+from drlearn._checks import check_positive, is_before, is_full, joined_times, listed, row_numbers
 from drlearn._vocabulary import Vocabulary, any_unknown, as_ids
 
 if TYPE_CHECKING:
@@ -215,7 +215,7 @@ class RaggedRows:
         if last is not None:
             n_history = np.maximum(lengths - check_positive(last, "last"), 0)
         elif before is not None:
-            n_before = offsets(self.times < check_instant(before, self.times))
+            n_before = offsets(is_before(self.times, before))
             n_history = n_before[self.indptr[1:]] - n_before[self.indptr[:-1]]
         else:
             fraction = 0.5 if fraction is None else fraction
@@ -326,8 +326,6 @@ class RaggedRows:
                     f"{has} events have {name}, {lacks} ones have not: convert the new ones with "
                     f"Interactions.from_frame(df, {column}={given})"
                 )
-            if name == "times" and mine is not None and mine.dtype.kind != theirs.dtype.kind:
-                raise TypeError(f"times are {mine.dtype} in the known events and {theirs.dtype} in the new")
         for X, which in ((self, "known"), (new, "new")):
             try:
                 X._users()
@@ -340,10 +338,8 @@ class RaggedRows:
         row_of, code_of = users.encode(new.user_ids), items.encode(new.item_ids)
         rows = np.concatenate([np.repeat(np.arange(len(self)), self.lengths), np.repeat(row_of, new.lengths)])
         codes = np.concatenate([self.items, code_of[new.items] if new.n_items else new.items])
-        times, weights = (
-            None if mine is None else np.concatenate([mine, theirs])
-            for mine, theirs in ((self.times, new.times), (self.weights, new.weights))
-        )
+        times = None if self.times is None else joined_times(self.times, new.times)
+        weights = None if self.weights is None else np.concatenate([self.weights, new.weights])
         order = np.argsort(rows, kind="stable") if times is None else np.lexsort((times, rows))
         indptr = offsets(np.bincount(rows, minlength=len(users)))
         times, weights = (None if a is None else a[order] for a in (times, weights))

@@ -13,6 +13,7 @@ import json
 import mmap
 import os
 import secrets
+import stat
 import time
 from pathlib import Path
 
@@ -58,7 +59,7 @@ def write_model(path, facts, arrays):
     try:
         save_file({name: np.asarray(array, order="C") for name, array in arrays.items()}, part)
         # Readable to whom any new file is: safetensors makes files for their owner alone.
-        part.chmod(0o666 & ~_umask())
+        part.chmod(_mode_of_new_files(directory))
         digest, size = _synced_digest(part)
         # A name that no other save gives: what one replaces must not be what another has just written.
         name = f"arrays-{digest[:16]}-{secrets.token_hex(4)}.safetensors"
@@ -209,10 +210,14 @@ def _synced_digest(path):
     return digest.hexdigest(), size
 
 
-def _umask():
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+def _mode_of_new_files(directory):
+    """Permissions that files get here. To ask for the process's mask is to change it, for all threads."""
+    probe = directory / f"arrays-{secrets.token_hex(8)}{_PART}"
+    probe.touch()
+    try:
+        return stat.S_IMODE(probe.stat().st_mode)
+    finally:
+        probe.unlink()
 
 
 def _sync_directory(directory):

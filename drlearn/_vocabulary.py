@@ -352,6 +352,7 @@ class Vocabulary:
         array([10, -1])
         """
         codes = np.asarray(codes)
+        codes = codes if codes.size else codes.astype(np.int64)  # an empty list makes floats
         low, high = (codes.min(), codes.max()) if codes.size else (0, -1)
         if not (-1 <= low and high < len(self)):
             raise ValueError(f"codes must lie in -1..{len(self) - 1}, got {low}..{high}")

@@ -289,7 +289,7 @@ class Interactions(Counted, RaggedRows):
             return self._of_users(user_ids, name)
         if len(self) != len(user_ids):
             raise ValueError(f"{name} has {len(self)} rows but X has {len(user_ids)}: pass one a row of X.")
-        if np.isin(self.user_ids, user_ids).all():
+        if not any_unknown(Vocabulary.from_values(user_ids)[0].encode(self.user_ids)):
             raise ValueError(
                 f"{name} has the users of X in another order: pass them in that of X, or a list of rows."
             )

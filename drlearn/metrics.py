@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 
 from drlearn._checks import check_positive
-from drlearn._hits import gives_no_truth, hits_of, top_of, truth_for
+from drlearn._hits import gives_no_truth, hits_of, through_pipeline, top_of, truth_for
 from drlearn.interactions import as_interactions, has_users
 
 __all__ = [
@@ -347,15 +347,16 @@ class _RecommenderScorer:
         return f"make_scorer({names!r}, k={self.k}, history={self.history})"
 
     def __call__(self, estimator, X, y=None):
-        recommender, X = _through_pipeline(estimator, X)
+        recommender, X = through_pipeline(estimator, X)
         seen, truth = getattr(recommender, "_history_and_truth", _history_and_truth)(X, y, self.history)
         truth = as_interactions(truth)
         k = min(self.k, getattr(recommender, "n_items_", self.k))
         how = {} if getattr(recommender, "_judged_without_seen", True) else {"exclude_seen": False}
         recommended = recommender.recommend(seen, k=k, **how)
+        n_items = getattr(recommender, "n_items_", seen.n_items)
         if isinstance(self.metric, tuple):
-            return {_name_of(m): self._value(m, truth, recommended, seen.n_items, k) for m in self.metric}
-        return self._value(self.metric, truth, recommended, seen.n_items, k)
+            return {_name_of(m): self._value(m, truth, recommended, n_items, k) for m in self.metric}
+        return self._value(self.metric, truth, recommended, n_items, k)
 
     def _value(self, metric, truth, recommended, n_items, k):
         if metric == "coverage":
@@ -368,16 +369,6 @@ class _RecommenderScorer:
 
 def _name_of(metric):
     return metric if isinstance(metric, str) else getattr(metric, "__name__", repr(metric))
-
-
-def _through_pipeline(estimator, X: Any):
-    """Return the recommender at the end of a `Pipeline`, and X as it would reach it."""
-    if hasattr(estimator, "recommend") or not hasattr(estimator, "steps"):
-        return estimator, X
-    for _, step in estimator.steps[:-1]:
-        if step is not None and step != "passthrough":
-            X = step.transform(X)
-    return estimator.steps[-1][1], X
 
 
 def _history_and_truth(X: Any, y: Any, share: float):

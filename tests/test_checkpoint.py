@@ -269,6 +269,24 @@ def test_a_seed_of_numpys_is_the_same_seed(X, tmp_path, monkeypatch):
 def test_training_that_diverges_says_so(est, X):
     with pytest.raises(FloatingPointError, match=r"training diverged: in epoch . .*lower learning_rate"):
         clone(est).set_params(learning_rate=1e30).fit(X)
+    with pytest.raises(FloatingPointError, match="training diverged: in epoch 1"):  # in the last step of all
+        clone(est).set_params(learning_rate=1e30, n_epochs=1).fit([["a", "b", "c"], ["b", "c"]])
+
+
+class Fading(nn.Module):
+    """What decides its result is a plain number, which its `repr` does not tell."""
+
+    def __init__(self, rate):
+        super().__init__()
+        self.rate = rate
+
+    def forward(self, events):
+        return nn.functional.dropout(events.cumsum(1), self.rate, self.training)
+
+
+def test_encoders_of_other_settings_are_other_fits(X):
+    one, same, other = (checkpoint.identity_of("S", {"encoder": Fading(rate)}, X) for rate in (0.1, 0.1, 0.9))
+    assert one == same != other
 
 
 @each

@@ -188,6 +188,10 @@ def test_parquet(home, time):
     items = pa.table({"item": list(FILMS), "title": list(FILMS.values()), "genres": genres})
     pq.write_table(items, home / "ml-1m-items.parquet")
     check_small(local("1m", home))
+    columns["user"] = pa.array([None, *columns["user"].to_pylist()[1:]])
+    pq.write_table(pa.table(columns), home / "ml-1m.parquet")
+    with pytest.raises(OSError, match=r"damaged.*column 'user' has 1 missing value\(s\)"):
+        local("1m", home)
 
 
 def test_environment_goes_before_data_home_and_originals_before_copies(home, monkeypatch):

@@ -68,6 +68,8 @@ def head(X, n):
 
 
 def test_skew_makes_some_items_popular():
+    assert make_interactions(50, 40, skew=1, random_state=0) == make_interactions(50, 40, random_state=0)
+
     def share_of_top(skew):
         counts = np.sort(make_interactions(500, 400, skew=skew, random_state=0).item_counts())[::-1]
         return counts[:20].sum() / counts.sum()
@@ -112,7 +114,9 @@ def test_made_interactions_can_be_split_by_time():
         ({"n_events": np.inf}, "n_events must be a finite number"),
         ({"depth": 0}, "depth must be"),
         ({"width": True}, "width must be"),
-        ({"skew": -1}, "skew must be a finite number of at least 0"),
+        ({"skew": -1}, "skew must be a finite number between 0 and 100"),
+        ({"skew": 1e3}, "skew must be a finite number between 0 and 100"),
+        ({"stay": None}, "stay must be a finite number between 0 and 1"),
         ({"stay": 1.5}, "stay must be a finite number between 0 and 1"),
         ({"stay": 0.7, "noise": 0.7}, r"stay \+ noise must be"),
         ({"drift": float("nan")}, "drift must be"),

@@ -95,6 +95,20 @@ class TestDeepRetrieval(NeighboursContract):
             wanted = min(6, len(eligible - set(history)))
             assert len(set(row[:wanted])) == wanted and set(row[:wanted]) <= eligible - set(history)
 
+    @pytest.mark.filterwarnings("ignore:exclude_seen=False")
+    def test_few_allowed_items_are_scanned(self, est, X, monkeypatch):
+        few = X.item_ids[[3, 5, 7, 44]]
+        scan, options = est.brute_force(), {"k": 4, "allow": few, "return_scores": True}
+        monkeypatch.setattr("drlearn.recommenders._retrieval.StructureRetrieval._answer", None)
+        for exclude_seen in (True, False):
+            for got, wanted in zip(
+                *(e.recommend(X, exclude_seen=exclude_seen, **options) for e in (est, scan)), strict=True
+            ):
+                np.testing.assert_array_equal(got, wanted)
+        items, paths = est.recommend(X, k=4, allow=few, return_paths=True)
+        assert set(items.ravel().tolist()) <= {*few.tolist(), X.item_vocabulary.missing}
+        assert paths.shape == (*items.shape, 2)
+
     def test_threads_may_ask_at_once(self, est, X):
         wanted, before = est.recommend(X), torch.get_num_threads()
         with ThreadPoolExecutor(4) as pool:
@@ -289,3 +303,10 @@ def test_beams_between_the_measured_points_are_interpolated(found, n_candidates)
     beams = np.array([1.0, 2, 4])
     wanted = np.ceil(np.interp(n_candidates, np.maximum.accumulate(found), beams))
     assert _diagnostics.beam_for(np.stack([beams, found], axis=1), n_candidates) == wanted
+
+
+def test_beams_widen_no_further_than_children_can_be_numbered():
+    X = make_interactions(80, 60, random_state=0)
+    quick = QUICK | {"width": 50_000, "depth": 1, "n_paths": 1, "n_hidden": 0, "embedding_dim": 4}
+    est = DeepRetrievalRecommender(**quick).fit(X)
+    assert (est.recommend([X[0][:1].tolist()], k=59) >= 0).sum() == min(59, (X.item_counts() > 0).sum() - 1)

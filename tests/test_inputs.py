@@ -113,7 +113,8 @@ def test_events_that_are_read_as_a_matrix_or_as_histories_are_told_of(n_columns)
         assert told[0].filename == __file__
     with pytest.warns(UserWarning, match=f"30 histories of {n_columns} items each.*tuples are events"):
         PopularityRecommender().fit(list(map(tuple, events.tolist())))
-    for X in (events[:10], events % 2, events + 0.5, sparse.csr_array(events), events.tolist()):
+    rows = Interactions.from_matrix(events)
+    for X in (events[:10], events % 2, events + 0.5, sparse.csr_array(events), events.tolist(), rows):
         PopularityRecommender().fit(X)
 
 

@@ -72,6 +72,7 @@ def test_vocabulary_pads_and_names_the_unknown():
     assert numbers.missing == -1 and names.missing is None
     assert numbers.decode([[1, -1]]).tolist() == [[5, -1]]
     assert names.decode([[1, -1]]).tolist() == [["b", None]]
+    assert numbers.decode([]).tolist() == names.decode([]).tolist() == []
     assert names.encode([["b", None], ["z", "a"]][0]).tolist() == [1, -1]
     assert numbers.encode(["4", 5, None, 4.0]).tolist() == [-1, 1, -1, 0]
     assert numbers.encode(np.array([2**63 + 5], dtype=np.uint64)).tolist() == [-1]

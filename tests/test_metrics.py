@@ -5,12 +5,12 @@ import numpy as np
 import pytest
 from scipy import sparse
 from sklearn.base import BaseEstimator
-from sklearn.model_selection import GridSearchCV, KFold, cross_validate
+from sklearn.model_selection import GridSearchCV, KFold, cross_val_score, cross_validate
 from sklearn.pipeline import Pipeline
 
 from drlearn import PopularityRecommender
 from drlearn.interactions import Interactions
-from drlearn.metrics import METRICS, SCORERS, coverage_at_k, make_scorer
+from drlearn.metrics import METRICS, SCORERS, coverage_at_k, make_scorer, recall_at_k
 
 NAMES = sorted(METRICS)
 
@@ -310,6 +310,28 @@ def test_scorer_through_a_pipeline(X):
     pipeline = Pipeline([("half", OnlyFirst()), ("skip", "passthrough"), ("most", MostTaken())]).fit(X)
     half = OnlyFirst().transform(X)
     assert make_scorer("recall", k=3)(pipeline, X) == make_scorer("recall", k=3)(pipeline[-1], half)
+
+
+def test_scorer_through_a_search_and_pipelines_in_pipelines(X):
+    scorer = make_scorer("recall", k=3)
+    inner = Pipeline([("half", OnlyFirst()), ("most", MostTaken())])
+    search = GridSearchCV(inner, {"most": [MostTaken()]}, scoring=scorer, cv=2).fit(X)
+    assert scorer(search, X) == scorer(search.best_estimator_, X)
+    assert scorer(Pipeline([("again", inner)]).fit(X), X) == scorer(inner.fit(X), X)
+    assert np.isfinite(cross_val_score(search, X, scoring=scorer, cv=2)).all()
+
+
+def test_coverage_is_of_the_recommenders_items(X):
+    est = PopularityRecommender().fit(X)
+    few = [row[:4].tolist() for row in X if len(row) > 3][:2]
+    found = np.unique(est.recommend(few, k=10))
+    assert make_scorer("coverage")(est, few) <= len(found) / est.n_items_
+
+
+def test_ids_may_be_tuples_of_unequal_lengths():
+    rows = [[("a",), ("b", 1)], [("b", 1), ("a",)]]
+    assert recall_at_k(rows, rows, k=2) == 1
+    assert PopularityRecommender().fit(rows).score(rows) > 0
 
 
 def test_scorers_pickle():

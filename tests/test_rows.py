@@ -160,6 +160,36 @@ def test_split_before_a_date(instant):
         Interactions.from_frame(frame).split(before=3)
 
 
+@pytest.mark.parametrize("unit", ["D", "s", "us", "ns"])
+@pytest.mark.parametrize(
+    ("instant", "n_before"),
+    [
+        (np.datetime64("2500-01-01"), 3),  # beyond what nanoseconds hold
+        (np.datetime64("2021-03-02T00:00:00.000000001"), 2),  # finer than days
+        (np.datetime64("2021-03-02", "ns"), 1),
+        (np.datetime64("2021-03", "M"), 0),
+    ],
+)
+def test_times_and_instants_of_other_units(unit, instant, n_before):
+    times = np.array(["2021-03-01", "2021-03-02", "2021-03-03"], f"M8[{unit}]")
+    X = Interactions([0, 3], [0, 1, 2], item_vocabulary=Vocabulary([5, 6, 7]), times=times)
+    assert X.split(before=instant)[0].n_events == n_before
+
+
+def test_times_that_one_unit_does_not_hold_cannot_join():
+    far, near = (
+        Interactions([0, 1], [0], item_vocabulary=Vocabulary([5]), times=np.array([time], dtype))
+        for time, dtype in (("2500-01-01", "M8[us]"), ("2021-01-01", "M8[ns]"))
+    )
+    for X, new in ((far, near), (near, far)):
+        with pytest.raises(
+            ValueError, match=r"datetime64\[ns\] does not hold them all: convert the finer ones"
+        ):
+            X.append(new)
+    days = Interactions([0, 1], [0], item_vocabulary=Vocabulary([5]), times=np.array(["2020-01-01"], "M8[D]"))
+    assert near.append(days)[0].times.astype("M8[Y]").astype(str).tolist() == ["2020", "2021"]
+
+
 @pytest.mark.parametrize(
     ("rule", "error", "match"),
     [

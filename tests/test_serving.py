@@ -5,6 +5,7 @@ import copy
 import multiprocessing
 import os
 import pickle
+import signal
 import subprocess
 import sys
 import threading
@@ -21,8 +22,9 @@ from sklearn.base import clone
 from threadpoolctl import threadpool_info
 from torch import nn
 
-from drlearn import SoftmaxRecommender
+from drlearn import DeepRetrievalRecommender, PopularityRecommender, SoftmaxRecommender
 from drlearn.datasets import make_interactions
+from drlearn.recommenders import _streaming
 
 SOFTMAX = {"n_epochs": 1, "embedding_dim": 8, "random_state": 0}
 QUICK = SOFTMAX | {"width": 6, "max_iter": 1, "n_structure_epochs": 1, "n_hidden": 8, "n_candidate_paths": 20}
@@ -300,3 +302,37 @@ def growth(n_fits, n_asked, timeout):
 def test_two_hundred_fits_and_a_million_requests_do_not_grow_the_process():
     fits, requests = growth(200, 1_000_000, 400)
     assert fits < 40 and requests < 10  # MiB
+
+
+def test_a_look_at_an_estimator_is_never_of_two_states(X):
+    """What a new state frees must not let other threads in before all of it is there."""
+    first = DeepRetrievalRecommender(**QUICK).fit(X)
+    served, stop, torn = [first], threading.Event(), []
+
+    def look():
+        while not stop.is_set():
+            now = served[0]._now()
+            torn.append(len(now.path_vectors_) != now.path_index_.indptr[-1])
+            del now
+
+    thread = threading.Thread(target=look)
+    thread.start()
+    for _ in range(30):
+        served[0] = copy.deepcopy(first)
+        for item in X.item_ids[10:25]:
+            served[0].remove_items([item])
+    stop.set()
+    thread.join()
+    assert torn and not any(torn)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
+def test_a_child_takes_no_lock_along(X):
+    est, held = PopularityRecommender().fit(X), _streaming._ONE_AT_A_TIME
+    with held:
+        child = os.fork()
+        if child == 0:
+            signal.alarm(20)
+            est.remove_items(X.item_ids[:1])
+            os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0

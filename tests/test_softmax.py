@@ -182,6 +182,20 @@ class Own(nn.Module):
         return self.dropout(self.map(events.cumsum(1) / count) + self.frozen(events))
 
 
+def test_nothing_is_similar_to_what_nobody_met_nor_to_nothing(X):
+    est = SoftmaxRecommender(**QUICK).fit(X)
+    unmet = X.item_ids[X.item_counts() == 0]
+    ids, scores = est.similar_items(unmet, k=3, return_scores=True)
+    assert len(unmet) and (ids == X.item_vocabulary.missing).all() and np.isneginf(scores).all()
+    assert est.similar_items([], k=2).shape == (0, 2)
+
+
+def test_an_encoder_set_after_fit_waits_for_the_next(X):
+    est = SoftmaxRecommender(**QUICK).fit(X).set_params(encoder=Own(8))
+    with pytest.raises(ValueError, match="was set after fit, which had encoder='mixed'"):
+        est.partial_fit(X[:5])
+
+
 @pytest.mark.parametrize("make", [Own, nn.Identity], ids=["learned", "nothing to learn"])
 def test_own_encoder_is_trained_on_a_copy(X, make):
     torch_state = torch.get_rng_state()

@@ -309,11 +309,15 @@ def test_a_mapped_model_stays_in_its_file(tmp_path, est):
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no umask")
-def test_files_are_readable_to_whom_new_files_are(tmp_path, arrays):
+def test_files_are_readable_to_whom_new_files_are(tmp_path, arrays, monkeypatch):
     (tmp_path / "plain").write_text("")
+    monkeypatch.delattr(os, "umask")  # to ask for it is to change it, for all threads
     write_model(tmp_path / "model", {}, arrays)
     modes = {oct(file.stat().st_mode & 0o777) for file in (tmp_path / "model").iterdir()}
-    assert modes == {oct((tmp_path / "plain").stat().st_mode & 0o777)}
+    assert (
+        modes == {oct((tmp_path / "plain").stat().st_mode & 0o777)}
+        and len(os.listdir(tmp_path / "model")) == 2
+    )
 
 
 def test_two_savers_at_once_leave_a_model(tmp_path, arrays, monkeypatch):

@@ -98,13 +98,15 @@ def _read(source: Path, min_user_events: int):
     user_codes, item_codes, ratings, times = array("i"), array("i"), array("f"), array("q")
     users: dict[str, int] = {}
     items: dict[str, int] = {}
-    with open(source, encoding="ascii") as lines:
+    with open(source, encoding="ascii", errors="replace") as lines:
         for number, line in enumerate(lines, 1):
             try:
                 user, item, rating, time = line.split(",")
                 ratings.append(float(rating))
                 times.append(int(time))
-            except ValueError as error:
+                if not line.isascii():
+                    raise ValueError("ids are ASCII")
+            except (ValueError, OverflowError) as error:
                 raise ValueError(
                     f"{source}, line {number}: expected user,item,rating,timestamp; got {line[:80]!r}."
                 ) from error

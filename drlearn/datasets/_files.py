@@ -138,6 +138,9 @@ def read_parquet(path: Path) -> dict[str, np.ndarray]:
             f'Reading {path} needs pyarrow: pip install "drlearn[parquet]", or put the original files there.'
         ) from error
     table = pyarrow.parquet.read_table(path)
+    for name in table.column_names:
+        if table.column(name).null_count:
+            raise ValueError(f"column {name!r} has {table.column(name).null_count} missing value(s)")
     return {name: table.column(name).to_numpy() for name in table.column_names}
 
 

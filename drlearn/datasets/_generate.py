@@ -93,9 +93,10 @@ def make_interactions(
         if (name, value) != ("width", None):
             _check_integer(name, value, low)
     _check_real("n_events", n_events, 2, np.inf)
-    _check_real("skew", skew, 0, np.inf)
-    for name, value in [("stay", stay), ("noise", noise), ("drift", drift), ("stay + noise", stay + noise)]:
+    _check_real("skew", skew, 0, 100)
+    for name, value in [("stay", stay), ("noise", noise), ("drift", drift)]:
         _check_real(name, value, 0, 1)
+    _check_real("stay + noise", stay + noise, 0, 1)
     if width is None:
         width = max(2, round((n_items / ITEMS_PER_LEAF) ** (1 / depth)))
     if width**depth * n_items >= 2**63:
@@ -104,7 +105,7 @@ def make_interactions(
             f"n_items={n_items}; lower one of them."
         )
     rng = _generator(random_state)
-    tree = _plant(rng, n_items, depth, width, skew)
+    tree = _plant(rng, n_items, depth, width, float(skew))
     # Longest first: the users still taking part are a prefix at every step.
     lengths = np.sort(
         2 + rng.negative_binomial(2, 2 / n_events, n_users) if n_events > 2 else np.full(n_users, 2)

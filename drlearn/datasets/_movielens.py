@@ -36,7 +36,10 @@ CITATION = (
 )
 
 
-_DAMAGE = (ValueError, LookupError, EOFError, StopIteration, zipfile.BadZipFile, zlib.error)
+_DAMAGE = (
+    ValueError, LookupError, EOFError, StopIteration, NotImplementedError, RuntimeError, csv.Error,
+    zipfile.BadZipFile, zlib.error,
+)  # fmt: skip
 
 
 class _Release(NamedTuple):
@@ -260,7 +263,8 @@ def _read_parquet(source: Path):
     """Read a parquet copy; `position` stands in for the time where there is none."""
     columns = read_parquet(source)
     times = columns["timestamp" if "timestamp" in columns else "position"].astype(np.int64)
-    events = (columns["user"].astype(np.int64), columns["item"].astype(np.int64), times, columns["rating"])
+    rating = columns["rating"].astype(np.float32)
+    events = (columns["user"].astype(np.int64), columns["item"].astype(np.int64), times, rating)
     films = []
     beside = source.with_name(f"{source.stem}-items.parquet")
     if beside.exists():

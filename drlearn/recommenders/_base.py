@@ -79,10 +79,9 @@ class BaseRecommender(Reading, Persistent, Streaming, LearnedHTML, BaseEstimator
             fitted["removed_items_"] = X.item_ids[:0]
             fitted |= self._derived(fitted)
         except BaseException:
-            vars(self).clear()
-            vars(self).update(before)
+            self.__dict__ = before
             raise
-        vars(self).update(fitted)
+        self._put(fitted)
         if interrupted:
             raise KeyboardInterrupt
         if checkpoint is not None:
@@ -265,6 +264,13 @@ class BaseRecommender(Reading, Persistent, Streaming, LearnedHTML, BaseEstimator
         if (state["_fit_X"].item_vocabulary.encode(state["removed_items_"]) < 0).any():
             raise ValueError("removed_items_ holds unknown ids")
         return state
+
+    def _put(self, state, gone=()):
+        """Take a new state's place in one step.
+
+        Not by an update of attributes: what that frees on the way would let other threads run, in a mixture.
+        """
+        self.__dict__ = {name: a for name, a in {**vars(self), **state}.items() if name not in gone}
 
     def _serve(self, X, k, exclude_seen, allow, deny, **options):
         """Rank in chunks of users; return ids, scores and, where `_rank` gives them, paths."""

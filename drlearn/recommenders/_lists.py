@@ -30,6 +30,14 @@ def take_rows(lists, rows):
     return out, items[runs(first, stop - first, out)]
 
 
+def among(lists, items):
+    """Return (indptr, places in `items`, which ascend) of those of each row that are among them."""
+    indptr, values = lists
+    places = np.searchsorted(items, values)
+    there = np.append(items, -1)[places] == values
+    return np.concatenate([[0], np.cumsum(there)])[indptr], places[there].astype(np.int32)
+
+
 def one_a_row(items):
     """Return (indptr, items) of rows of one item each."""
     return np.arange(len(items) + 1, dtype=np.int64), items.astype(np.int32)

@@ -140,7 +140,7 @@ class Reading:
         """Return X as Interactions over the items it names; a matrix's columns are those of fit."""
         if not reset and (has_no_rows(X) or holds_no_event(X)):
             return self._fit_X[:0]
-        if reset:
+        if reset and not isinstance(X, Interactions):
             warn_of_events(X)
         if not isinstance(X, Interactions) and is_matrix(X):
             users, items = matrix_ids(X)

@@ -278,6 +278,10 @@ class StructureRetrieval(SoftmaxBase):
 
     def _rank(self, X, k, allowed, seen, beam_size=None, return_paths=False):
         beam_size, catalogue = self._beam(beam_size, k), self._catalogue(allowed)
+        if self._are_few(allowed, k):
+            users = self._encode(X)
+            top, scores = self._scan(users, self.item_vectors_, k, allowed, seen)
+            return top, scores, self._paths_of(users, beam_size, top) if return_paths else None
         users, top, scores, found = self._answer(X, beam_size, k, catalogue, seen)
         if np.count_nonzero(found[:, 1] < k):
             left = self._within_reach(k, allowed, seen)
@@ -295,16 +299,24 @@ class StructureRetrieval(SoftmaxBase):
             short = np.flatnonzero(found[:, 1] < left)
             if len(short) == 0:
                 break
-            beam_size = min(beam_size * _WIDEN, self.path_space_.size)
+            beam_size = min(beam_size * _WIDEN, widest_beam(self.path_space_))
             again = users[short], beam_size, top.shape[1], catalogue, take_rows(seen, short)
             top[short], scores[short], found[short] = self._retrieve(*again)
             beams[short] = beam_size
         return beams
 
+    def _are_few(self, allowed, k):
+        """Whether beams would hardly meet the items that are allowed, and widest ones cost more than they."""
+        n, most = self._n_allowed(allowed), k * _CANDIDATES_A_RESULT * _WIDEN**_WIDENINGS
+        return n * _CANDIDATES_A_RESULT < self._n_recommendable and n <= most
+
+    def _n_allowed(self, allowed):
+        # Counted at hand: a count takes as long as to serve a user.
+        return self._n_recommendable if allowed is self._recommendable else np.count_nonzero(allowed)
+
     def _within_reach(self, k, allowed, seen):
         """How many items each row can get: k, or as many as are allowed and not seen."""
-        # Counted at hand: a count takes as long as to serve a user.
-        n = self._n_recommendable if allowed is self._recommendable else np.count_nonzero(allowed)
+        n = self._n_allowed(allowed)
         indptr, items = seen
         if n - len(items) >= k:  # whatever was seen
             return np.full(len(indptr) - 1, k)
@@ -344,8 +356,13 @@ class StructureRetrieval(SoftmaxBase):
         return np.full((n, k, self.item_paths_.shape[1]), NO_PATH)
 
 
+def widest_beam(space):
+    """Return the widest beam that a search takes: all paths, or as many as have children to number."""
+    return min(space.size, (2**31 - 1) // space.width)
+
+
 def beam_of(beam_size, k, curve, space):
     """Return a beam as given, or for "auto" the one that brings enough candidates for k."""
     if beam_size == "auto":
-        return beam_for(curve, _CANDIDATES_A_RESULT * k)
+        return min(beam_for(curve, _CANDIDATES_A_RESULT * k), widest_beam(space))
     return min(check_number(beam_size, "beam_size", Integral, 1, auto=True), space.size)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from numbers import Integral
 from typing import Any
 
+import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
 from drlearn.recommenders._inputs import check_number
@@ -32,7 +33,8 @@ class SimilarItems:
         Returns
         -------
         ids : ndarray of shape (n, k)
-            Most similar first, the item itself left out, padded as in `recommend`.
+            Most similar first, the item itself left out, padded as in `recommend`; nothing is similar to
+            an item that nobody met.
         scores : ndarray of shape (n, k), float32
             Only with `return_scores`: cosines of the item vectors, of `ItemKNNRecommender` of the items'
             columns; -inf where there is no item.
@@ -57,5 +59,7 @@ class SimilarItems:
         codes = now._item_codes(items, "items")
         k = check_number(k, "k", Integral, 1, now.n_items_)
         top, scores = now._rank_similar(codes, k, now._allowed(allow, deny))
+        unmet = now.item_counts_[codes] == 0  # of which nothing was learned
+        top[unmet], scores[unmet] = -1, -np.inf
         ids = now._fit_X.item_vocabulary.decode(top)
         return (ids, scores) if return_scores else ids

@@ -17,10 +17,11 @@ from drlearn._history import progress_bar, warn_caller
 from drlearn._runtime import stream
 from drlearn.recommenders._base import BaseRecommender
 from drlearn.recommenders._inputs import check_choice, check_device, check_n_jobs, check_number, check_seed
-from drlearn.recommenders._lists import distinct, items_of, take_rows
+from drlearn.recommenders._lists import among, distinct, items_of, take_rows
 from drlearn.recommenders._similar import SimilarItems
 
 _SCAN_CELLS = 2**25
+_FEW = 4  # of so many items one is worth a copy of the vectors of those that are allowed
 _SORTED_STEPS = 200  # upwards and none downwards: by chance no rows are like that
 _BATCHES_AN_EPOCH, _BATCH_RANGE = 128, (128, 4096)
 STREAM_EPOCHS, STREAM_RATE = 6, 0.3  # of an update with fresh events; its learning rates as a share of fit's
@@ -211,7 +212,7 @@ class SoftmaxBase(ClassNamePrefixFeaturesOutMixin, TransformerMixin, SimilarItem
         from drlearn.structure.model import encoder_of
 
         found = {"embedding_dim": self.item_vectors_.shape[1]}
-        if isinstance(self.encoder, str):
+        if isinstance(self.encoder, str) or self.encoder_ is not None:  # None: that of fit was a caller's own
             found["encoder"] = encoder_of(self.softmax_model_.state_dict())
         return found
 
@@ -288,11 +289,16 @@ class SoftmaxBase(ClassNamePrefixFeaturesOutMixin, TransformerMixin, SimilarItem
         return tags
 
     def _scan(self, vectors, items, k, allowed, seen):
-        """The k best items by inner product, over all of them."""
+        """The k best items by inner product, over all that are allowed."""
         from drlearn.search.rerank import top_of_scores
 
+        codes = np.flatnonzero(allowed)
+        if 0 < len(codes) < len(items) // _FEW:
+            every = np.ones(len(codes), bool)
+            top, scores = self._scan(vectors, items[codes], k, every, among(seen, codes))
+            return np.where(top >= 0, codes[top], -1), scores
         step, parts = max(1, _SCAN_CELLS // len(items)), []
-        for start in range(0, len(vectors), step):
+        for start in range(0, max(1, len(vectors)), step):
             rows = slice(start, start + step)
             parts.append(top_of_scores(vectors[rows] @ items.T, allowed, take_rows(seen, rows), k))
         return tuple(np.concatenate(part) for part in zip(*parts, strict=True))

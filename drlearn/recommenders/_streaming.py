@@ -17,8 +17,16 @@ if TYPE_CHECKING:
 
 
 _LOCKS, _ONE_AT_A_TIME = weakref.WeakKeyDictionary(), threading.Lock()
+
+
+def _renew():
+    """Let go of what threads hold that a forked child has not."""
+    global _LOCKS, _ONE_AT_A_TIME
+    _LOCKS, _ONE_AT_A_TIME = weakref.WeakKeyDictionary(), threading.Lock()
+
+
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_LOCKS.clear)  # held by threads that the child has not
+    os.register_at_fork(after_in_child=_renew)
 
 
 def _lock_of(estimator):
@@ -113,9 +121,8 @@ class Streaming:
             "_fit_X": merged, "item_counts_": counts, "removed_items_": self.removed_items_,
             "n_items_": merged.n_items, "n_features_in_": merged.n_items,
         }  # fmt: skip
-        vars(self).update(state | self._derived(state))
-        if merged.n_items > known.n_items:
-            vars(self).pop("feature_names_in_", None)  # columns have no names for the new ones
+        nameless = ("feature_names_in_",) if merged.n_items > known.n_items else ()  # columns of new items
+        self._put(state | self._derived(state), nameless)
         return self
 
     def forget_users(self, user_ids: Any) -> Self:
@@ -197,7 +204,7 @@ class Streaming:
             before = self._fit_X.item_vocabulary.encode(self.removed_items_)
             removed = self._fit_X.item_ids[np.union1d(codes, before)]
             changed = {"removed_items_": removed} | self._without(codes)
-            vars(self).update(changed | self._derived(vars(self) | changed))
+            self._put(changed | self._derived(vars(self) | changed))
         return self
 
     def _update(self, X, fresh, counts):

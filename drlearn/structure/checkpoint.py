@@ -144,6 +144,9 @@ def identity_of(name, parameters, X):
     for key, value in sorted(parameters.items()):
         if isinstance(value, nn.Module):
             digest.update(repr(value).encode())
+            for module in value.modules():  # `repr` tells what a module chooses to
+                plain = {k: v for k, v in vars(module).items() if not k.startswith("_")}
+                digest.update(f"{type(module).__module__}.{type(module).__qualname__} {plain!r}".encode())
             for tensor in value.state_dict().values():
                 digest.update(tensor.cpu().numpy().tobytes())
         else:

@@ -6,6 +6,7 @@ added in order: results do not depend on the number of threads.
 
 from __future__ import annotations
 
+import math
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from typing import NamedTuple
@@ -120,6 +121,10 @@ class Batch(NamedTuple):
     shards: list
 
 
+def _is_finite(parameter):
+    return math.isfinite(float(torch.linalg.vector_norm(parameter.detach())))
+
+
 class JointTrainer:
     """Trains encoder, item table and softmax, and with paths the structure too, over windows.
 
@@ -189,6 +194,7 @@ class JointTrainer:
                 progress(sum(int(windows.length[part].sum()) for part in parts))
         self._model.item_squares.copy_(self._table_optimizer.row_squares())
         means = totals[:2] / max(1, totals[2])
+        means += 0 if all(map(_is_finite, self._model.parameters())) else np.nan  # after the last step
         if not np.isfinite(means).all():
             raise FloatingPointError(
                 f"training diverged: in epoch {number + 1} the loss became {means.sum()}; lower "
