@@ -127,10 +127,10 @@ def listed(ids: Sequence, n: int) -> str:
 
 
 def check_positive(value: Any, name: str) -> int:
-    """Return a positive integer."""
+    """Return a positive integer, of 64 bits at most."""
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
         raise ValueError(f"{name} must be a positive integer, got {value!r}")
-    return int(value)
+    return min(int(value), np.iinfo(np.int64).max)
 
 
 def is_full(key: Any) -> bool:

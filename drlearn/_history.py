@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
+import time
 import warnings
 
 from tqdm import tqdm
@@ -51,6 +52,24 @@ def _short(value):
     return str(value)
 
 
+class _Line:
+    """Stands where a progress bar would in a log: a line for what took a second or more."""
+
+    def __init__(self, title):
+        self._title, self._started = title, time.perf_counter()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        seconds = time.perf_counter() - self._started
+        if seconds >= 1:
+            tqdm.write(f"[drlearn] {self._title}: {seconds:.1f} s", file=sys.stderr)
+
+    def update(self, n):
+        """Show nothing meanwhile."""
+
+
 class _Silent:
     """Stands where a progress bar would, and starts none of tqdm's threads."""
 
@@ -65,10 +84,12 @@ class _Silent:
 
 
 def progress_bar(total, title, verbose):
-    """Return a tqdm bar over `total` events on a terminal, or without `verbose` something silent."""
+    """Return a tqdm bar over `total` events on a terminal, elsewhere a line; nothing without `verbose`."""
     if not verbose:
         return _Silent()
-    return tqdm(total=total, desc=title, unit="ev", unit_scale=True, leave=False, disable=None)
+    if sys.stderr is None or not sys.stderr.isatty():
+        return _Line(title)
+    return tqdm(total=total, desc=title, unit="ev", unit_scale=True, leave=False)
 
 
 def compiling_told(verbose):

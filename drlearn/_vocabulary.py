@@ -31,7 +31,7 @@ def as_ids(values: Any, name: str = "values") -> np.ndarray:
     if types and types <= {bool, np.bool_}:
         raise TypeError(f"{name} holds booleans, no ids; of a mask over ids pass ids[mask]")
     if kind == "O":
-        whole = all(issubclass(t, (int, np.integer)) and t is not bool for t in types)
+        whole = all(issubclass(t, (int, np.integer)) and t not in (bool, np.timedelta64) for t in types)
         try:
             return array.astype(np.int64) if whole else array
         except OverflowError:

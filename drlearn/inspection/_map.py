@@ -269,7 +269,8 @@ def _labels_of(labels, ids):
             zip(labels.index.tolist(), (tuple(names[row]) for row in labels.to_numpy() > 0), strict=True)
         )
     labels = _by_item(labels, "labels", ids, [()] * len(ids))
-    return [tuple(map(str, x)) if isinstance(x, (list, tuple, set)) else (str(x),) for x in labels]
+    several = (x if isinstance(x, (list, tuple, set)) else (x,) for x in labels)
+    return [tuple(str(x) for x in one if x is not None and x == x) for one in several]  # NaN is none
 
 
 def _by_item(values, name, ids, missing):

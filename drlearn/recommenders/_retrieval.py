@@ -96,7 +96,7 @@ class StructureRetrieval(SoftmaxBase):
         """Recommend the k best items to each user, through beam search and reranking.
 
         Where filters leave fewer than k candidates the beam is widened; if that is not enough,
-        all that is left is scanned.
+        all that is left is scanned. Where few items are allowed at all they are scanned at once.
 
         Parameters
         ----------

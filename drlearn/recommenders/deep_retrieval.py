@@ -109,7 +109,8 @@ class DeepRetrievalRecommender(StructureStreaming):
         Threads; None means all cores granted to the process. Results do not depend on it.
     random_state : int, RandomState or None, default=None
     verbose : int, default=0
-        1 prints a line a round, shows progress bars, and says so where kernels have to be compiled first.
+        1 prints a line a round, shows progress bars (in logs and notebooks a line an epoch or stage of a
+        second or more), and says so where kernels have to be compiled first.
 
     Attributes
     ----------
