@@ -206,8 +206,9 @@ def read_sequences(sequences: Any) -> tuple[np.ndarray, np.ndarray]:
 
 def holds_no_event(sequences: Any) -> bool:
     """Whether these are a list of sequences in which nothing is."""
-    sizes = (len(row) if isinstance(row, Sized) else 1 for row in sequences)
-    return isinstance(sequences, (list, tuple)) and not any(sizes)
+    if not isinstance(sequences, (list, tuple)):
+        return False
+    return not any(len(row) if isinstance(row, Sized) else 1 for row in sequences)
 
 
 def _is_of_integers(row: Any) -> bool:

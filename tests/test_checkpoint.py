@@ -278,7 +278,7 @@ class Fading(nn.Module):
 
     def __init__(self, rate):
         super().__init__()
-        self.rate = rate
+        self.rate, self.function = rate, lambda: rate  # whose address is another one each time
 
     def forward(self, events):
         return nn.functional.dropout(events.cumsum(1), self.rate, self.training)

@@ -308,7 +308,7 @@ class StructureRetrieval(SoftmaxBase):
     def _are_few(self, allowed, k):
         """Whether beams would hardly meet the items that are allowed, and widest ones cost more than they."""
         n, most = self._n_allowed(allowed), k * _CANDIDATES_A_RESULT * _WIDEN**_WIDENINGS
-        return n * _CANDIDATES_A_RESULT < self._n_recommendable and n <= most
+        return 0 < n * _CANDIDATES_A_RESULT < self._n_recommendable and n <= most
 
     def _n_allowed(self, allowed):
         # Counted at hand: a count takes as long as to serve a user.

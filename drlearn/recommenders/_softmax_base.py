@@ -292,11 +292,11 @@ class SoftmaxBase(ClassNamePrefixFeaturesOutMixin, TransformerMixin, SimilarItem
         """The k best items by inner product, over all that are allowed."""
         from drlearn.search.rerank import top_of_scores
 
-        codes = np.flatnonzero(allowed)
-        if 0 < len(codes) < len(items) // _FEW:
+        if 0 < np.count_nonzero(allowed) * _FEW < len(items):
+            codes = np.flatnonzero(allowed).astype(np.int32)
             every = np.ones(len(codes), bool)
             top, scores = self._scan(vectors, items[codes], k, every, among(seen, codes))
-            return np.where(top >= 0, codes[top], -1), scores
+            return np.where(top >= 0, codes[top], np.int32(-1)), scores
         step, parts = max(1, _SCAN_CELLS // len(items)), []
         for start in range(0, max(1, len(vectors)), step):
             rows = slice(start, start + step)

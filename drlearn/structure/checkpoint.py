@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import tempfile
 import time
 from pathlib import Path
@@ -15,6 +16,7 @@ from drlearn._history import warn_caller
 from drlearn._storage import clear_model, read_model, write_model
 from drlearn._version import __version__
 
+_ADDRESS = re.compile(r" at 0x[0-9A-Fa-f]+")
 SECONDS_BETWEEN = 60.0  # an epoch that ends sooner after the last writing is not written
 
 
@@ -145,8 +147,9 @@ def identity_of(name, parameters, X):
         if isinstance(value, nn.Module):
             digest.update(repr(value).encode())
             for module in value.modules():  # `repr` tells what a module chooses to
-                plain = {k: v for k, v in vars(module).items() if not k.startswith("_")}
-                digest.update(f"{type(module).__module__}.{type(module).__qualname__} {plain!r}".encode())
+                plain = repr({k: v for k, v in vars(module).items() if not k.startswith("_")})
+                plain = _ADDRESS.sub("", plain)  # of functions, another one in each process
+                digest.update(f"{type(module).__module__}.{type(module).__qualname__} {plain}".encode())
             for tensor in value.state_dict().values():
                 digest.update(tensor.cpu().numpy().tobytes())
         else:
