@@ -9,6 +9,7 @@ import warnings
 
 from tqdm import tqdm
 
+_LONG = 1.0  # seconds of a stage that is worth a line in a log
 _BETWEEN = ("drlearn", "sklearn", "joblib")
 _COMPILING = "[drlearn] compiling kernels that the cache does not hold yet: a minute or more"
 
@@ -63,7 +64,7 @@ class _Line:
 
     def __exit__(self, *error):
         seconds = time.perf_counter() - self._started
-        if seconds >= 1:
+        if seconds >= _LONG:
             tqdm.write(f"[drlearn] {self._title}: {seconds:.1f} s", file=sys.stderr)
 
     def update(self, n):
@@ -87,7 +88,7 @@ def progress_bar(total, title, verbose):
     """Return a tqdm bar over `total` events on a terminal, elsewhere a line; nothing without `verbose`."""
     if not verbose:
         return _Silent()
-    if sys.stderr is None or not sys.stderr.isatty():
+    if not getattr(sys.stderr, "isatty", bool)():
         return _Line(title)
     return tqdm(total=total, desc=title, unit="ev", unit_scale=True, leave=False)
 

@@ -37,17 +37,21 @@ def is_matrix(X: Any) -> bool:
 
 def warn_of_events(X: Any) -> None:
     """Warn where what is read as a matrix, or as histories, seems to be events of a few columns."""
-    if isinstance(X, list):
-        width = len(X[0]) if X and type(X[0]) is tuple else 0
-        if _may_be_events(len(X), width) and all(type(row) is tuple and len(row) == width for row in X):
+    if isinstance(X, (list, tuple)):
+        width = len(X[0]) if X and isinstance(X[0], tuple) else 0
+        if _may_be_events(len(X), width) and all(isinstance(row, tuple) and len(row) == width for row in X):
             warn_caller(
                 f"X is read as {len(X)} histories of {width} items each. If these tuples are events: "
                 'Interactions.from_frame(pd.DataFrame(X, columns=["user", "item", ...])).'
             )
     elif is_matrix(X) and not sparse.issparse(X) and _may_be_events(*(*getattr(X, "shape", ()), 0, 0)[:2]):
         values = np.asarray(X)
-        whole = values.dtype.kind in "iuf" and not (values[:, :2] % 1).any()  # as ids of users and items are
-        if whole and np.count_nonzero(values) > 0.9 * values.size:
+        if values.dtype.kind not in "iuf" or np.count_nonzero(values) <= 0.9 * values.size:
+            return
+        ids = values[:, :2]  # of users and items, perhaps: whole numbers, and more than ratings are
+        with np.errstate(invalid="ignore"):
+            are_ids = not (ids % 1).any() and (ids.max(axis=0) > _FEW_COLUMNS).all()
+        if are_ids:
             warn_caller(
                 f"X is read as a matrix of {X.shape[0]} users by {X.shape[1]} items, nearly all of which "
                 "everybody met. If its rows are events: Interactions.from_frame(X, user=..., item=..., "
@@ -156,7 +160,9 @@ def read_frame(df: Any, user: str, item: str, time: str | None, weight: str | No
         frame = frame.collect()
     if frame.shape[0] == 0:
         nothing = np.zeros(0, np.int64)  # whatever types columns without rows have
-        return nothing, nothing, None, None
+        times = _column(frame[time], time) if time in wanted else None
+        times = times if times is None or times.dtype.kind in "iufM" else nothing
+        return nothing, nothing, times, nothing if weight in wanted else None
     columns = {name: _column(frame[name], name) for name in wanted}
     ids = (as_ids(columns[name], f"column {name!r}") for name in (user, item))
     times = check_times(columns.get(time), len(frame), f"column {time!r}")
@@ -208,7 +214,7 @@ def holds_no_event(sequences: Any) -> bool:
     """Whether these are a list of sequences in which nothing is."""
     if not isinstance(sequences, (list, tuple)):
         return False
-    return not any(len(row) if isinstance(row, Sized) else 1 for row in sequences)
+    return not any(len(row) if _is_sequence(row) else 1 for row in sequences)
 
 
 def _is_of_integers(row: Any) -> bool:

@@ -317,6 +317,8 @@ class RaggedRows:
         >>> X.user_ids.tolist(), X[0].tolist(), fresh.tolist()
         (['u', 'v', 'w'], ['a', 'b', 'c'], [False, False, True, False, True])
         """
+        if len(new) == 0:
+            return self, np.zeros(self.n_events, bool)
         for name in ("times", "weights"):
             mine, theirs = getattr(self, name), getattr(new, name)
             if (mine is None) != (theirs is None):

@@ -144,7 +144,7 @@ class Interactions(Counted, RaggedRows):
         TypeError
             If `df` is not a dataframe, or a column is of the wrong kind.
         ValueError
-            If a column or an id is missing, the table is empty, or times or weights are not valid.
+            If a column or an id is missing, or times or weights are not valid.
 
         Examples
         --------

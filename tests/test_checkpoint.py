@@ -278,6 +278,7 @@ class Fading(nn.Module):
 
     def __init__(self, rate):
         super().__init__()
+        self.names, self.table = {"a", "b", "c"}, np.full(5000, rate)
         self.rate, self.function = rate, lambda: rate  # whose address is another one each time
 
     def forward(self, events):
@@ -287,6 +288,7 @@ class Fading(nn.Module):
 def test_encoders_of_other_settings_are_other_fits(X):
     one, same, other = (checkpoint.identity_of("S", {"encoder": Fading(rate)}, X) for rate in (0.1, 0.1, 0.9))
     assert one == same != other
+    assert one == checkpoint.identity_of("S", {"encoder": Fading(0.1).eval()}, X)
 
 
 @each

@@ -322,6 +322,10 @@ def test_titles_and_labels_may_be_series_dicts_or_arrays(est, X):
     )
     table = pd.get_dummies(labels)
     np.testing.assert_array_equal(shown[0].shares, PathMapDisplay.from_estimator(est, table).shares)
+    twice = pd.concat([table, table.iloc[:5].astype("boolean").mask(table.iloc[:5])])  # with gaps, too
+    np.testing.assert_array_equal(shown[0].shares, PathMapDisplay.from_estimator(est, twice).shares)
+    gaps = [pd.NA, None, np.nan, "a", np.array(["a", "b"])] * (len(X.item_ids) // 5)
+    assert PathMapDisplay.from_estimator(est, gaps).categories in (["a", "b"], ["b", "a"])
     with pytest.raises(ValueError, match="labels is a table, which must hold ones and zeros"):
         PathMapDisplay.from_estimator(est, labels.to_frame())
     one = PathMapDisplay.from_estimator(est, labels, titles=titles[:1])  # others go by their ids

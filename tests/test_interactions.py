@@ -254,7 +254,12 @@ def test_from_sequences_refuses(rows, error, match):
 def test_a_table_without_rows_holds_nobody():
     empty = pd.DataFrame({"who": [], "what": [], "rating": []})  # of whatever types
     X = Interactions.from_frame(empty, user="who", item="what", weight="rating")
-    assert (X.n_users, X.n_items, X.n_events) == (0, 0, 0)
+    assert (X.n_users, X.n_items, X.n_events) == (0, 0, 0) and X.weights.dtype == np.float32
+    dated = pd.DataFrame({"user": [1], "item": [2], "timestamp": pd.to_datetime(["2020-01-01"])})
+    known, late = Interactions.from_frame(dated), Interactions.from_frame(dated[:0])
+    assert late.times.dtype.kind == "M" and late.split(before="2020-01-01")[0].n_events == 0
+    joined, fresh = known.append(late)
+    assert joined == known and fresh.tolist() == [False] == known.append(X)[1].tolist()
     with pytest.raises(ValueError, match="lacks the column"):
         Interactions.from_frame(empty, user="who", item="item")
 

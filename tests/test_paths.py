@@ -25,7 +25,7 @@ def test_shared_prefixes_have_neighbouring_codes():
 def test_no_path_has_no_nodes_and_others_are_refused():
     space = PathSpace(5, 2)
     assert space.decode([-1, 7]).tolist() == [[-1, -1], [1, 2]]
-    assert space.encode([[-1, -1], [1, 2]]).tolist() == [-1, 7]
+    assert space.encode([[-1, -1], [1, 2]]).tolist() == [-1, 7] and {space.encode([1, 2])} == {7}
     for code in (-2, 25, 10**9):
         with pytest.raises(
             ValueError, match=rf"codes must be of 0\.\.24, or -1 for no path, got 3 to {code}|{code} to 3"

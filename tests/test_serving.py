@@ -332,7 +332,10 @@ def test_a_child_takes_no_lock_along(X):
     with held:
         child = os.fork()
         if child == 0:
-            signal.alarm(20)
-            est.remove_items(X.item_ids[:1])
-            os._exit(0)
+            try:
+                signal.alarm(20)
+                est.remove_items(X.item_ids[:1])
+                os._exit(0)
+            finally:
+                os._exit(1)
     assert os.waitpid(child, 0)[1] == 0

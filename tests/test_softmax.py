@@ -1,5 +1,8 @@
 """The softmax scanned whole: the contract, user vectors, encoders, and what training leaves alone."""
 
+import re
+from types import SimpleNamespace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -133,7 +136,8 @@ def test_a_matrix_teaches_what_goes_together_and_not_the_order_of_its_columns():
 
 def test_rows_that_are_sorted_by_item_are_told_of(X):
     rows = [np.sort(row) for row in X if len(row)]
-    with pytest.warns(UserWarning, match="ascending order, and X has no times.*from_matrix") as record:
+    told = r"ascending order, and X has no times.*from_matrix\(.*user_ids=X\.user_ids\)"
+    with pytest.warns(UserWarning, match=told) as record:
         SoftmaxRecommender(**QUICK).fit(Interactions.from_sequences(rows))
     assert record[0].filename == __file__
     times = np.concatenate([np.arange(len(row)) for row in rows])
@@ -188,6 +192,31 @@ def test_nothing_is_similar_to_what_nobody_met_nor_to_nothing(X):
     ids, scores = est.similar_items(unmet, k=3, return_scores=True)
     assert len(unmet) and (ids == X.item_vocabulary.missing).all() and np.isneginf(scores).all()
     assert est.similar_items([], k=2).shape == (0, 2)
+
+
+class Masked(nn.Module):
+    """Has parameters that are not learned: of infinities, and of integers."""
+
+    def __init__(self):
+        super().__init__()
+        self.mask = nn.Parameter(torch.full((9,), -torch.inf), requires_grad=False)
+        self.places = nn.Parameter(torch.arange(9), requires_grad=False)
+
+    def forward(self, events):
+        return events.cumsum(1)
+
+
+def test_only_what_is_learned_can_diverge(X):
+    assert SoftmaxRecommender(**QUICK | {"encoder": Masked()}).fit(X).score(X) > 0
+
+
+def test_stages_are_told_in_logs(X, capsys, monkeypatch):
+    monkeypatch.setattr("drlearn._history._LONG", 0)
+    SoftmaxRecommender(**QUICK | {"verbose": 1}).fit(X)
+    lines = capsys.readouterr().err.splitlines()
+    assert any(re.fullmatch(r"\[drlearn\] epoch 1: \d+\.\d s", line) for line in lines)
+    monkeypatch.setattr("sys.stderr", SimpleNamespace(write=lines.append, flush=lambda: None))  # no isatty
+    SoftmaxRecommender(**QUICK | {"verbose": 1}).fit(X)
 
 
 def test_an_encoder_set_after_fit_waits_for_the_next(X):

@@ -17,6 +17,7 @@ from drlearn import (
     PopularityRecommender,
 )
 from drlearn.datasets import make_interactions
+from drlearn.structure import training
 from drlearn.structure.model import SoftmaxModel, torch_session
 from drlearn.structure.paths import NO_PATH
 from drlearn.structure.streaming import Memory, grown_model, memory_of, streaming_rows
@@ -278,6 +279,18 @@ def test_a_few_events_move_the_structure_little(X, fitted):
         float((new - before[name]).abs().max()) for name, new in est.structure_model_.state_dict().items()
     ]
     assert 0 < max(moved) < 3.6 * STRUCTURE_LEARNING_RATE
+
+
+def test_the_structure_learns_in_batches_as_small_as_in_fit(X, fitted, monkeypatch):
+    sizes, plain = [], training.StructureTrainer.__init__
+    monkeypatch.setattr("drlearn.recommenders._structure_fit._STRUCTURE_BATCH", 7)
+    monkeypatch.setattr(
+        training.StructureTrainer,
+        "__init__",
+        lambda *a, **how: sizes.append(how["batch_size"]) or plain(*a, **how),
+    )
+    fitted(RECOMMENDERS[-1]).partial_fit(new_events(X, [[X.item_ids[1], X.item_ids[2]]], ["new"]))
+    assert sizes == [7]
 
 
 @pytest.mark.parametrize("est", RECOMMENDERS[2:], ids=repr)

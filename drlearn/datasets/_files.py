@@ -8,6 +8,7 @@ import re
 import urllib.request
 import warnings
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -129,8 +130,8 @@ def warn_unless_published(what: str, X: Interactions, published: Counts) -> None
         )
 
 
-def read_parquet(path: Path) -> dict[str, np.ndarray]:
-    """Read the columns of a parquet file."""
+def read_parquet(path: Path, whole: Sequence[str] = ()) -> dict[str, np.ndarray]:
+    """Read the columns of a parquet file; those that must be `whole` have no gaps."""
     try:
         import pyarrow.parquet
     except ImportError as error:
@@ -138,8 +139,8 @@ def read_parquet(path: Path) -> dict[str, np.ndarray]:
             f'Reading {path} needs pyarrow: pip install "drlearn[parquet]", or put the original files there.'
         ) from error
     table = pyarrow.parquet.read_table(path)
-    for name in table.column_names:
-        if table.column(name).null_count:
+    for name in whole:
+        if name in table.column_names and table.column(name).null_count:
             raise ValueError(f"column {name!r} has {table.column(name).null_count} missing value(s)")
     return {name: table.column(name).to_numpy() for name in table.column_names}
 

@@ -261,14 +261,14 @@ def _read_csv(source: Path):
 
 def _read_parquet(source: Path):
     """Read a parquet copy; `position` stands in for the time where there is none."""
-    columns = read_parquet(source)
+    columns = read_parquet(source, ("user", "item", "rating", "timestamp", "position"))
     times = columns["timestamp" if "timestamp" in columns else "position"].astype(np.int64)
     rating = columns["rating"].astype(np.float32)
     events = (columns["user"].astype(np.int64), columns["item"].astype(np.int64), times, rating)
     films = []
     beside = source.with_name(f"{source.stem}-items.parquet")
     if beside.exists():
-        columns = read_parquet(beside)
+        columns = read_parquet(beside, ("item",))
         genres = map(_genres, columns["genres"]) if "genres" in columns else [None] * len(columns["item"])
         films = list(zip(columns["item"].tolist(), columns["title"].tolist(), genres, strict=True))
     return events, films

@@ -264,13 +264,17 @@ def _labels_of(labels, ids):
                 "labels is a table, which must hold ones and zeros, with a column a category and item ids as "
                 "index; for a column of labels pass table.set_index(item)[column]."
             )
-        names = labels.columns.to_numpy()
-        labels = dict(
-            zip(labels.index.tolist(), (tuple(names[row]) for row in labels.to_numpy() > 0), strict=True)
-        )
+        names, labels = labels.columns.to_numpy(), labels.astype(float).fillna(0).groupby(level=0).max()
+        rows = labels.to_numpy() > 0
+        labels = dict(zip(labels.index.tolist(), (tuple(names[row]) for row in rows), strict=True))
     labels = _by_item(labels, "labels", ids, [()] * len(ids))
-    several = (x if isinstance(x, (list, tuple, set)) else (x,) for x in labels)
-    return [tuple(str(x) for x in one if x is not None and x == x) for one in several]  # NaN is none
+    several = (x if isinstance(x, (list, tuple, set, np.ndarray)) else (x,) for x in labels)
+    return [tuple(str(x) for x in one if not _is_missing(x)) for one in several]
+
+
+def _is_missing(label):
+    """Whether a label is None, NaN or pandas' NA, which compares with nothing."""
+    return label is None or type(label).__name__ == "NAType" or (isinstance(label, float) and label != label)
 
 
 def _by_item(values, name, ids, missing):

@@ -365,4 +365,4 @@ def beam_of(beam_size, k, curve, space):
     """Return a beam as given, or for "auto" the one that brings enough candidates for k."""
     if beam_size == "auto":
         return min(beam_for(curve, _CANDIDATES_A_RESULT * k), widest_beam(space))
-    return min(check_number(beam_size, "beam_size", Integral, 1, auto=True), space.size)
+    return min(check_number(beam_size, "beam_size", Integral, 1, auto=True), widest_beam(space))

@@ -179,7 +179,8 @@ class SoftmaxBase(ClassNamePrefixFeaturesOutMixin, TransformerMixin, SimilarItem
             warn_caller(
                 "the items of every user stand in ascending order, and X has no times: that the next item "
                 "has a higher id is what will be learned. Give times (Interactions.from_frame(..., time=)), "
-                "or say that there is no order: Interactions.from_matrix(X.to_csr(), item_ids=X.item_ids)."
+                "or say that there is no order: Interactions.from_matrix(X.to_csr(), item_ids=X.item_ids, "
+                "user_ids=X.user_ids)."
             )
 
     def _seen(self, exclude_seen, histories, X):

@@ -132,6 +132,20 @@ def _set_state(part, arrays):
     part.load_state_dict({"state": state, "param_groups": part.state_dict()["param_groups"]})
 
 
+def _told(value):
+    """Return what a value is as text that is the same in every process."""
+    if isinstance(value, (np.ndarray, torch.Tensor)):
+        array = np.ascontiguousarray(value.detach().cpu() if isinstance(value, torch.Tensor) else value)
+        return f"{array.dtype} {array.shape} {hashlib.sha256(array.tobytes()).hexdigest()}"
+    if isinstance(value, dict):
+        return repr([(_told(k), _told(v)) for k, v in value.items()])
+    if isinstance(value, (list, tuple)):
+        return repr(list(map(_told, value)))
+    if isinstance(value, (set, frozenset)):
+        return repr(sorted(map(_told, value)))
+    return _ADDRESS.sub("", repr(value))  # of functions, another one in each process
+
+
 def identity_of(name, parameters, X):
     """Return a digest of what decides the result of a fit.
 
@@ -147,9 +161,9 @@ def identity_of(name, parameters, X):
         if isinstance(value, nn.Module):
             digest.update(repr(value).encode())
             for module in value.modules():  # `repr` tells what a module chooses to
-                plain = repr({k: v for k, v in vars(module).items() if not k.startswith("_")})
-                plain = _ADDRESS.sub("", plain)  # of functions, another one in each process
-                digest.update(f"{type(module).__module__}.{type(module).__qualname__} {plain}".encode())
+                plain = {k: v for k, v in vars(module).items() if k[0] != "_" and k != "training"}
+                digest.update(f"{type(module).__module__}.{type(module).__qualname__}".encode())
+                digest.update(_told(plain).encode())
             for tensor in value.state_dict().values():
                 digest.update(tensor.cpu().numpy().tobytes())
         else:

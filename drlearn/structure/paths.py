@@ -58,13 +58,14 @@ class PathSpace:
 
     def encode(self, nodes):
         """Return the codes (...) of paths given by their nodes (..., D)."""
-        nodes, place = np.asarray(nodes, CODE_DTYPE), self.width ** np.arange(self.depth)[::-1]
+        nodes = np.asarray(nodes, CODE_DTYPE)
+        place = self.width ** np.arange(self.depth, dtype=CODE_DTYPE)[::-1]
         none = (nodes == NO_PATH).all(axis=-1)
         if nodes.shape[-1:] != (self.depth,) or ((nodes < 0) | (nodes >= self.width))[~none].any():
             raise ValueError(
                 f"nodes must be paths of {self.depth} nodes in 0..{self.width - 1}, got shape {nodes.shape}."
             )
-        return np.where(none, NO_PATH, nodes @ place)
+        return np.where(none, NO_PATH, nodes @ place)[()]
 
     def decode(self, codes):
         """Return the nodes (..., D) of paths given by their codes (...)."""

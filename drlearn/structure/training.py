@@ -194,7 +194,8 @@ class JointTrainer:
                 progress(sum(int(windows.length[part].sum()) for part in parts))
         self._model.item_squares.copy_(self._table_optimizer.row_squares())
         means = totals[:2] / max(1, totals[2])
-        means += 0 if all(map(_is_finite, self._model.parameters())) else np.nan  # after the last step
+        learned = [p for p in self._model.parameters() if p.requires_grad]
+        means += 0 if all(map(_is_finite, learned)) else np.nan  # after the last step
         if not np.isfinite(means).all():
             raise FloatingPointError(
                 f"training diverged: in epoch {number + 1} the loss became {means.sum()}; lower "
