@@ -25,7 +25,7 @@ _FEW = 4  # of so many items one is worth a copy of the vectors of those that ar
 _SORTED_STEPS = 200  # upwards and none downwards: by chance no rows are like that
 _BATCHES_AN_EPOCH, _BATCH_RANGE = 128, (128, 4096)
 STREAM_EPOCHS, STREAM_RATE = 6, 0.3  # of an update with fresh events; its learning rates as a share of fit's
-REPLAY, REMEMBERED = 32.0, 0.5  # old events told again beside each fresh one; a share of them, by draws
+REPLAY, REMEMBERED = 16.0, 0.5  # old events told again beside each fresh one; a share of them, by draws
 
 
 def _all_ascend(X):
