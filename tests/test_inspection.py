@@ -140,6 +140,8 @@ def test_panels_show_the_rows_of_history(est):
     assert structure.get_ydata().tolist() == [row["structure_loss"] for row in est.history_]
     (moved,) = display.artists_["moved"]
     assert [bar.get_height() for bar in moved][1:] == [row["moved"] for row in est.history_[1:]]
+    told = [text.get_text() for text in display.axes_["moved"].texts]  # also of a bar too low to be seen
+    assert told[:1] == [""] and told[1:] == [f"{100 * row['moved']:.2g} %" for row in est.history_[1:]]
     assert [line.get_ydata()[-1] for line in display.artists_["entropies"]] == est.history_[-1][
         "layer_entropies"
     ]

@@ -19,6 +19,7 @@ _PANELS = {
     "recall": ("Recall at 10 of held-out users", "recall", {"recall": "recall"}),
     "seconds": ("Time", "seconds", {"training": "seconds", "E-step": "seconds_e", "M-step": "seconds_m"}),
 }
+_LABELLED = 8  # bars that there is room to write above
 _BARS, _SHARES, _ZOOMED = ("moved", "seconds"), ("moved", "entropies"), ("loss", "recall")
 
 
@@ -162,6 +163,9 @@ class TrainingHistoryDisplay:
             if name in _BARS:
                 artists.append(ax.bar(x, values, 0.6, bottom=below, color=color, label=label))
                 below = below + np.nan_to_num(values)
+                if name == "moved" and len(x) <= _LABELLED:  # bars of hardly any height are overlooked
+                    shown = ["" if np.isnan(v) else f"{100 * v:.2g} %" for v in values]
+                    ax.bar_label(artists[-1], shown, padding=2, fontsize="small")
             else:
                 style = "o-" if len(x) <= 30 else "-"
                 artists += ax.plot(x, values, style, color=color, label=label, markersize=4)
