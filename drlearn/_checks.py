@@ -66,11 +66,10 @@ def check_instant(time: Any, times: np.ndarray | None) -> Any:
     instant = np.datetime64(time)
     if np.isnat(instant):
         raise ValueError("before must not be NaT")
-    floor = instant.astype(np.promote_types(times.dtype, instant.dtype))
-    if floor.dtype != times.dtype or floor.dtype == instant.dtype:
-        coarse = instant.astype(times.dtype)  # rounded up: what lies before it is the same
-        return coarse + (coarse < instant) if floor.dtype != times.dtype else coarse
-    return instant
+    if np.promote_types(times.dtype, instant.dtype) == times.dtype:
+        return instant
+    coarse = instant.astype(times.dtype)
+    return coarse + (coarse < instant)  # rounded up: what lies before it is the same
 
 
 def is_before(times: np.ndarray, time: Any) -> np.ndarray:

@@ -53,24 +53,6 @@ def _short(value):
     return str(value)
 
 
-class _Line:
-    """Stands where a progress bar would in a log: a line for what took a second or more."""
-
-    def __init__(self, title):
-        self._title, self._started = title, time.perf_counter()
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *error):
-        seconds = time.perf_counter() - self._started
-        if seconds >= _LONG:
-            tqdm.write(f"[drlearn] {self._title}: {seconds:.1f} s", file=sys.stderr)
-
-    def update(self, n):
-        """Show nothing meanwhile."""
-
-
 class _Silent:
     """Stands where a progress bar would, and starts none of tqdm's threads."""
 
@@ -82,6 +64,18 @@ class _Silent:
 
     def update(self, n):
         """Show nothing."""
+
+
+class _Line(_Silent):
+    """Stands where a progress bar would in a log: a line for what took a second or more."""
+
+    def __init__(self, title):
+        self._title, self._started = title, time.perf_counter()
+
+    def __exit__(self, *error):
+        seconds = time.perf_counter() - self._started
+        if seconds >= _LONG:
+            tqdm.write(f"[drlearn] {self._title}: {seconds:.1f} s", file=sys.stderr)
 
 
 def progress_bar(total, title, verbose):
