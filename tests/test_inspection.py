@@ -312,6 +312,17 @@ def test_describe_tells_the_items_of_nodes_and_paths(est, X):
     assert display.describe(list(path)) == display.describe(decoded) == display.describe(path)
 
 
+def test_describe_names_what_a_node_leans_to():
+    shares, overall = np.array([[0.6, 0.4, 0.0], [0.2, 0.2, 0.6]]), np.array([0.4, 0.2, 0.4])
+    of_items = {"item_nodes": np.array([[[0]], [[1]]]), "item_names": ["x", "y"], "item_counts": np.ones(2)}
+    display = PathMapDisplay(shares, overall, np.array([0, 1]), ["a", "b", "c"], **of_items)
+    assert display.describe(0, 1) == "node 0: 1 items; b 2.0 times, a 1.5 times\n  x"
+    flat = PathMapDisplay(
+        np.array([overall, overall]), overall, np.array([0, 1]), ["a", "b", "c"], **of_items
+    )
+    assert flat.describe(0, 1) == "node 0: 1 items\n  x"
+
+
 def test_titles_and_labels_may_be_series_dicts_or_arrays(est, X):
     labels = pd.Series(np.where(X.item_ids % 3 == 0, "three", "other"), index=X.item_ids)[::-1]
     titles = pd.Series([f"title of {item}" for item in X.item_ids], index=X.item_ids)

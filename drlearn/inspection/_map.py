@@ -253,7 +253,8 @@ class PathMapDisplay:
             return ""
         lift = self.shares[column[0]] / self.overall
         most = [c for c in np.argsort(-lift)[:3] if lift[c] > 1]
-        return "".join(f"; {self.categories[c]} {lift[c]:.1f} times"[i > 0 :] for i, c in enumerate(most))
+        told = ", ".join(f"{self.categories[c]} {lift[c]:.1f} times" for c in most)
+        return f"; {told}" if told else ""
 
 
 def _labels_of(labels, ids):
