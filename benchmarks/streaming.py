@@ -4,13 +4,16 @@ All start from the events before the replay. Every day, each model recommends to
 what they did before and in the first half of their day; the second half is the truth, without what
 they had met before. At night the day's events join. One more model is updated every night, but fitted
 anew every twentieth. Refits cost most of the time: with `--every 2` only every second one is made, and
-models are compared in the steps that follow them. A user's value is the mean over the seeds. Standard
-errors are those of the users drawn; that of a share is of the paired values. A seed's replay is kept as
+models are compared in the steps that follow them. With `--hold 20` a new fit is made after every twenty
+updates, and both models, left as they are, are judged in the next twenty steps: more requests a fit. A
+user's value is the mean over the seeds. Standard errors are those of the users drawn, and of the seeds
+where there are several; that of a share is of the paired values. A seed's replay is kept as
 soon as it is done, and not made again; several processes may share the file of records, and each writes a
 report of its own seeds: `--report` makes that of all. Needs the `bench` extra and the data in DRLEARN_DATA.
 
     python benchmarks/streaming.py --data ml-100k ml-latest-small --every 2
     python benchmarks/streaming.py --data ml-latest-small --every 2 --seeds 0 1 2 3 4 --report
+    python benchmarks/streaming.py --data ml-latest-small --hold 20 --seeds 0 1 2 3 4
 """
 
 from __future__ import annotations
@@ -115,7 +118,7 @@ def share(values, of):
     """Ratio of two means over the same users, and its standard error, in percent."""
     a, b = np.array(values), np.array(of)
     ratio = a.mean() / b.mean()
-    return 100 * float(ratio), 100 * float((a - ratio * b).std() / len(a) ** 0.5 / b.mean())
+    return 100 * float(ratio), 100 * float((a - ratio * b).std(ddof=1) / len(a) ** 0.5 / b.mean())
 
 
 def fitted(settings, X):
@@ -165,9 +168,26 @@ def replay(log, steps, settings, every):
     return values, seconds, cold
 
 
-def measured(log, steps, settings, every):
+def held(log, steps, settings, hold):
+    """Update for some steps, judge model and a new fit as they are for as many, and so on; as `replay`."""
+    frozen, seconds_fit = fitted(settings, log.interactions(log.steps < steps[0]))
+    updated, values, seconds = copy.deepcopy(frozen), defaultdict(list), defaultdict(list)
+    for i in range(hold, len(steps), hold):
+        for step in steps[i - hold : i]:
+            today = log.interactions(log.steps == step)
+            seconds["streaming"].append(timed(updated.partial_fit, today)[1])
+        refit, spent = fitted(settings, log.interactions(log.steps < steps[i]))
+        seconds["refit"].append(spent)
+        for step in steps[i : i + hold]:
+            judged({"streaming": updated, "frozen": frozen, "refit": refit}, log, step, values)
+        print(f"{i}/{len(steps)}", means(values, 100), means(seconds), flush=True)
+    seconds["fit"].append(seconds_fit)
+    return values, seconds, {}
+
+
+def measured(log, steps, settings, every, hold):
     """The replay of one seed, as a record keeps it."""
-    parts = replay(log, steps, settings, every)
+    parts = held(log, steps, settings, hold) if hold else replay(log, steps, settings, every)
     values, seconds, cold = ({model: list(map(float, v)) for model, v in part.items()} for part in parts)
     before = log.steps < steps[0]
     events = {"events_before": int(before.sum()), "events_replayed": int((~before).sum())}
@@ -178,6 +198,7 @@ def summary(rows):
     """What the records of one log say: the mean of each user over the seeds."""
     values, seconds, cold = (mean_of([row[part] for row in rows]) for part in ("values", "seconds", "cold"))
     of, refit = rows[0]["of"], values.get("refit")
+    of_seeds = {model: [np.mean(row["values"][model]) for row in rows] for model in values}
     return {
         "data": of["data"], "steps": of["steps"], "users": len(values["streaming"]),
         "seeds": [row["of"]["seed"] for row in rows],
@@ -188,11 +209,15 @@ def summary(rows):
         "share_of_refit": {
             model: share(v, refit) for model, v in values.items() if refit is not None and model != "refit"
         },
+        "with_standard_error_over_seeds": {
+            model: share(v, of_seeds["refit"])
+            for model, v in of_seeds.items() if len(rows) > 1 and model != "refit" and refit is not None
+        },
         "share_of_refit_of_seeds": [
             {model: share(v, row["values"]["refit"])[0] for model, v in row["values"].items()}
             for row in rows if refit is not None
         ],
-        "seconds_a_step": means(seconds), "cold_impressions": len(cold["streaming"]),
+        "seconds_a_step": means(seconds), "cold_impressions": len(cold.get("streaming", ())),
         "cold_retrieved": means(cold, 100),
     }  # fmt: skip
 
@@ -213,6 +238,7 @@ def main():
     parser.add_argument("--steps", type=int, help="the last of them; by default as DATA says")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--every", type=int, default=1, help="refit every so many steps; 0 leaves them out")
+    parser.add_argument("--hold", type=int, help="judge models for so many steps, after as many updates")
     parser.add_argument(
         "--set", nargs="*", default=[], metavar="NAME=VALUE", help="parameters of the estimator"
     )
@@ -231,10 +257,11 @@ def main():
         log = Log(name)
         steps = np.unique(log.steps)[-(args.steps or log.n_steps) :]
         of = {"data": name, "steps": len(steps), "every": args.every, "parameters": settings}
+        of |= {"hold": args.hold} if args.hold else {}
         ofs = [{**of, "seed": seed} for seed in args.seeds]
         for identity in ofs if not args.report else ():
             mine = {"random_state": identity["seed"]} | settings
-            records.measure(identity, partial(measured, log, steps, mine, args.every))
+            records.measure(identity, partial(measured, log, steps, mine, args.every, args.hold))
         found = records.found()
         there = [found[key_of(identity)] for identity in ofs if key_of(identity) in found]
         rows += [summary(there)] if there else []

@@ -189,6 +189,14 @@ def test_containers_and_metrics_need_no_torch_and_no_compiler():
     assert json.loads(run.stdout) == []
 
 
+def test_a_process_that_serves_does_not_import_the_compiler_of_torch():
+    """It takes seconds."""
+    model = max((Path(__file__).parent / "formats").glob("*/DeepRetrievalRecommender"))
+    code = f"import drlearn, sys; est = drlearn.DeepRetrievalRecommender.load({str(model)!r}); "
+    code += "est.recommend(est.user_ids_[:1], k=1); raise SystemExit('torch._dynamo' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
 def test_every_public_thing_has_words_and_types_are_declared():
     assert (PACKAGE / "py.typed").exists()
     for name in set(drlearn.__all__) - {"__version__"}:

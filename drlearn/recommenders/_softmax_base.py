@@ -175,6 +175,9 @@ class SoftmaxBase(ClassNamePrefixFeaturesOutMixin, TransformerMixin, SimilarItem
                 "X has no user with two different items: with repeats=False there is nothing new to learn "
                 "(1 feature(s) is not enough). Pass more items, or repeats=True."
             )
+
+    def _warn_of_order(self, X):
+        """Warn where rows seem to be sorted by item."""
         if X.times is None and _all_ascend(X):
             warn_caller(
                 "the items of every user stand in ascending order, and X has no times: that the next item "

@@ -255,6 +255,7 @@ class DeepRetrievalRecommender(StructureStreaming):
         from drlearn.structure.training import Shards
 
         self._check_pairs(X)
+        self._warn_of_order(X)
         counts = X.item_counts()
         space = self._new_space(
             automatic_width(np.count_nonzero(counts)) if self.width == "auto" else self.width

@@ -111,6 +111,7 @@ class SoftmaxRecommender(SoftmaxBase):
         from drlearn.structure.training import Shards, target_events
 
         self._check_pairs(X)
+        self._warn_of_order(X)
         warn_of_memory(self._peak_bytes(X), "Lower embedding_dim, or leave out rare items.")
         checkpoint, seed = self._checkpoint(X)
         history = TrainingHistory(checkpoint.facts.get("history", ()), self.verbose)

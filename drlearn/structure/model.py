@@ -145,7 +145,7 @@ class SoftmaxModel(nn.Module):
 
     def __init__(self, n_items, dim, encoder):
         super().__init__()
-        self.item_table = nn.Parameter(torch.randn(n_items, dim) / dim**0.5)  # (n_items, dim)
+        self.item_table = _drawn((n_items, dim), lambda a: a.normal_().div_(dim**0.5))  # (n_items, dim)
         self.register_buffer("item_squares", torch.zeros(n_items))  # (n_items,)
         self.encoder = ENCODERS[encoder](dim) if isinstance(encoder, str) else encoder
 
@@ -210,9 +210,10 @@ class StructureModel(nn.Module):
 
     def __init__(self, dim, width, depth, n_hidden):
         super().__init__()
-        self.user_weight = nn.Parameter((2 * torch.rand(depth * n_hidden, dim) - 1) / dim**0.5)  # (D H, dim)
-        self.user_bias = nn.Parameter(torch.zeros(depth * n_hidden))  # (D H,)
-        self.tables = nn.Parameter(torch.randn(depth, depth, width, n_hidden) * 0.1)  # (D, D, K, H)
+        n_units, shape = depth * n_hidden, (depth, depth, width, n_hidden)
+        self.user_weight = _drawn((n_units, dim), lambda a: a.uniform_(-1, 1).div_(dim**0.5))  # (D H, dim)
+        self.user_bias = nn.Parameter(torch.zeros(n_units))  # (D H,)
+        self.tables = _drawn(shape, lambda a: a.normal_().mul_(0.1))  # (D, D, K, H)
         self.output_weight = nn.Parameter(torch.zeros(depth, n_hidden, width))  # (D, H, K)
         n_parents = 1 + (depth - 1) * width
         self.node_weight = nn.Parameter(torch.zeros(n_parents, dim, width))  # (R, dim, K)
@@ -304,6 +305,12 @@ class StructureModel(nn.Module):
         )  # fmt: skip
         *hidden, node_bias = (np.array(p.cpu().numpy(), order="C") for p in parameters)
         return StructureArrays(*hidden, packed(self.node_weight.cpu().numpy()), node_bias)
+
+
+def _drawn(shape, draw):
+    """A parameter with drawn values; none on the meta device, where arithmetic imports torch's compiler."""
+    values = torch.empty(shape)
+    return nn.Parameter(values if values.is_meta else draw(values))
 
 
 def with_weights(make, weights):
