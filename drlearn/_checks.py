@@ -26,7 +26,7 @@ def check_times(times: Any, n_events: int, name: str = "times") -> np.ndarray | 
         return None
     times = np.asarray(times)
     if times.dtype == object and times.size and hasattr(times.flat[0], "isoformat"):
-        times = np.array([_as_utc(time) for time in times.ravel()], "datetime64[us]").reshape(times.shape)
+        times = _as_datetimes(times, name)
     if times.dtype.kind not in "iufM":
         shown = f", such as {times.flat[0]!r}" if times.size else ""
         raise TypeError(
@@ -43,8 +43,23 @@ def check_times(times: Any, n_events: int, name: str = "times") -> np.ndarray | 
     return times.astype({"f": np.float64, "M": times.dtype}.get(times.dtype.kind, np.int64))
 
 
+def _as_datetimes(times: np.ndarray, name: str) -> np.ndarray:
+    """Dates and datetimes, as objects, in the unit of the finest."""
+    try:
+        instants = [np.datetime64(_as_utc(time)) for time in times.ravel()]
+    except (TypeError, ValueError, OverflowError) as error:
+        raise TypeError(
+            f"{name} must hold numbers or datetimes, got objects such as {times.flat[0]!r} ({error}); parse "
+            "it first, for instance with pd.to_datetime"
+        ) from error
+    unit = np.result_type(*{instant.dtype for instant in instants}, "datetime64[us]")
+    return np.array(instants, unit).reshape(times.shape)
+
+
 def _as_utc(time: Any) -> Any:
     """A date or datetime (or anything else) as numpy takes it: a zone turned into UTC, without saying so."""
+    if hasattr(time, "to_datetime64"):  # of pandas, with its nanoseconds
+        return time.to_datetime64()
     if getattr(time, "tzinfo", None) is None:
         return time
     return time.astimezone(timezone.utc).replace(tzinfo=None)

@@ -9,7 +9,7 @@ import numpy as np
 from scipy import sparse
 
 from drlearn._checks import check_positive, listed
-from drlearn._readers import holds_no_event
+from drlearn._readers import holds_no_event, is_event_table
 from drlearn._vocabulary import differ_in_kind
 from drlearn.interactions import Interactions, Vocabulary, as_interactions, has_users, rows_for
 
@@ -17,6 +17,12 @@ from drlearn.interactions import Interactions, Vocabulary, as_interactions, has_
 def hits_of(truth, recommended, k) -> tuple[np.ndarray, np.ndarray]:
     """Return the hits, bool of shape (n_users, k), and each user's number of distinct true items."""
     top = top_of(recommended, k)
+    if is_event_table(truth):
+        raise TypeError(
+            "truth is a table of events, but rows are compared one by one: make truth = "
+            "Interactions.from_frame(table), and with users in the order of recommended, "
+            "truth[truth.rows_of(users)]."
+        )
     truth = None if holds_no_event(truth) else as_interactions(truth)
     if truth is None or truth.n_events == 0:
         raise ValueError("truth has no events at all, so no user can be judged; pass rows with true items.")

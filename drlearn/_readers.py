@@ -185,7 +185,12 @@ def _column(series: Any, name: str) -> np.ndarray:
     if not n_nulls:  # polars counts no NaN among the nulls
         zoned = getattr(getattr(native, "dtype", None), "tz", None) is not None
         # narwhals leaves some of pandas' zones as objects, America/New_York among them
-        values = native.dt.tz_convert(None).to_numpy() if zoned else series.to_numpy()
+        try:
+            values = native.dt.tz_convert(None).to_numpy() if zoned else series.to_numpy()
+        except Exception as error:  # of the dataframe's own library
+            raise TypeError(
+                f"column {name!r} of type {series.dtype} cannot be read: {error}; cast it first"
+            ) from error
         n_nulls = int(np.isnan(values).sum()) if values.dtype.kind == "f" else 0
     if n_nulls:
         raise ValueError(f"column {name!r} holds {n_nulls} missing value(s); drop or fill these events first")

@@ -108,7 +108,7 @@ class RaggedRows:
     def _users(self) -> Vocabulary:
         """The user ids as a vocabulary of rows, made once; ValueError where they repeat."""
         if self._user_rows is None:
-            _SET_USER_ROWS(self, Vocabulary(self.user_ids))
+            _SET_USER_ROWS(self, Vocabulary._of(self.user_ids))
         return self._user_rows
 
     def rows_of(self, user_ids: Any) -> np.ndarray:

@@ -28,7 +28,7 @@ def as_ids(values: Any, name: str = "values") -> np.ndarray:
     array = np.asarray(values) if hasattr(values, "__array__") else np.fromiter(values, dtype=object)
     kind = array.dtype.kind
     types = set(map(type, array.ravel().tolist())) if kind == "O" else {array.dtype.type}
-    if types and types <= {bool, np.bool_}:
+    if types & {bool, np.bool_}:
         raise TypeError(f"{name} holds booleans, no ids; of a mask over ids pass ids[mask]")
     if kind == "O":
         whole = all(issubclass(t, (int, np.integer)) and t not in (bool, np.timedelta64) for t in types)
@@ -61,12 +61,13 @@ def _kind(value: Any) -> str | None:
     return None if value is None else type(value).__name__
 
 
-def _is_null(value: Any) -> bool:
+def is_null(value: Any) -> bool:
+    """Whether a value is None, NaN, NaT or pandas' NA, which compares with nothing."""
     return value is None or type(value).__name__ == "NAType" or bool(value != value)
 
 
 def _check_ids(ids: list, name: str) -> None:
-    nulls = [value for value in ids if _is_null(value)]
+    nulls = [value for value in ids if is_null(value)]
     if nulls:
         raise ValueError(f"{name} holds a missing id ({nulls[0]!r}); drop or fill these events first")
 
@@ -150,7 +151,9 @@ class Vocabulary:
     __slots__ = ("_ids", "_index", "_table")
 
     def __init__(self, ids: Any):
-        ids = as_ids(ids, "ids").copy()
+        self._set_checked(as_ids(ids, "ids").copy())
+
+    def _set_checked(self, ids: np.ndarray) -> None:
         if ids.ndim != 1:
             raise ValueError(f"ids must be one-dimensional, got shape {ids.shape}")
         if len(ids) > np.iinfo(np.int32).max:
@@ -167,6 +170,13 @@ class Vocabulary:
     def _set(self, ids: np.ndarray) -> None:
         ids.setflags(write=False)
         self._ids, self._index, self._table = ids, None, None
+
+    @classmethod
+    def _of(cls, ids: np.ndarray) -> Vocabulary:
+        """Make one of ids that `as_ids` gave, or of some of these: what is left of objects remains such."""
+        vocabulary = cls.__new__(cls)
+        vocabulary._set_checked(ids)
+        return vocabulary
 
     @classmethod
     def _trusted(cls, ids: np.ndarray) -> Vocabulary:

@@ -85,7 +85,7 @@ class Interactions(Counted, RaggedRows):
                 f"item_vocabulary must be a Vocabulary, got {type(item_vocabulary).__name__}; "
                 "pass Vocabulary(item_ids), or use Interactions.from_sequences"
             )
-        if item_vocabulary.missing == -1 and -1 in item_vocabulary:
+        if -1 in item_vocabulary:
             raise ValueError("item_vocabulary holds the id -1, which stands for 'no item'; rename that item")
         indptr, items = check_integers(indptr, "indptr"), check_integers(items, "items")
         if len(indptr) == 0 or indptr[0] != 0 or indptr[-1] != len(items) or (np.diff(indptr) < 0).any():
@@ -282,22 +282,29 @@ class Interactions(Counted, RaggedRows):
         return cls(matrix.indptr, codes, item_vocabulary=vocabulary, user_ids=user_ids, weights=weights)
 
     def _matched(self, user_ids: np.ndarray, name: str) -> Interactions:
-        """Return rows that go with those of other users: by id where both have ids, else one by one."""
+        """Return rows that go with those of other users: by id where both have ids, else one by one.
+
+        Row numbers, which rows without ids have, are ids beside those of which some are the same.
+        """
         if np.array_equal(self.user_ids, user_ids):
             return self
-        if not (_are_row_numbers(self.user_ids) or _are_row_numbers(user_ids)):
+        numbered = _are_row_numbers(self.user_ids), _are_row_numbers(user_ids)
+        alike = any(numbered) and not all(numbered) and np.isin(self.user_ids, user_ids).any()
+        if alike or not any(numbered):
             return self._of_users(user_ids, name)
         if len(self) != len(user_ids):
             raise ValueError(f"{name} has {len(self)} rows but X has {len(user_ids)}: pass one a row of X.")
-        if not any_unknown(Vocabulary.from_values(user_ids)[0].encode(self.user_ids)):
-            raise ValueError(
-                f"{name} has the users of X in another order: pass them in that of X, or a list of rows."
-            )
         return self
 
     def _of_users(self, user_ids: np.ndarray, name: str) -> Interactions:
         """Return the rows of these users, empty ones of those who are not here; raise where others are."""
-        rows = self._users().encode(user_ids)
+        try:
+            rows = self._users().encode(user_ids)
+        except ValueError as error:
+            raise ValueError(
+                f"{name} has user ids that repeat, so its rows cannot be told apart: pass a list, one a row "
+                "of X."
+            ) from error
         there = rows >= 0
         others = len(self) - len(np.unique(rows[there]))
         if others:

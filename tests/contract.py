@@ -160,8 +160,8 @@ class RecommenderContract:
         with pytest.raises(ValueError, match=r"^y has 3 users, 1 of whom are not in X"):
             est.score(named[:2], named)
         numbered = Interactions.from_sequences(rows)
-        with pytest.raises(ValueError, match=r"^exclude_seen has the users of X in another order"):
-            est.recommend(numbered[::-1], exclude_seen=numbered)
+        reverse = est.recommend(numbered[::-1], exclude_seen=numbered)
+        np.testing.assert_array_equal(reverse[::-1], est.recommend(numbered))
         np.testing.assert_array_equal(est.recommend(named, exclude_seen=numbered), est.recommend(named))
         np.testing.assert_array_equal(est.recommend(rows, exclude_seen=named), est.recommend(named))
 
@@ -248,11 +248,11 @@ class RecommenderContract:
 
     def test_unknown_items_are_left_out_with_a_warning(self, est, X):
         known, unknown = X.item_ids[5], -7 if X.item_ids.dtype == np.int64 else "never seen"
-        with pytest.warns(UserWarning, match=r"1 item id\(s\) unknown from fit, left out.*(-7|never seen)"):
+        with pytest.warns(UserWarning, match=r"item ids unknown from fit, left out.*est\.item_ids_"):
             items = est.recommend([[unknown, known], [known, unknown], [unknown]])
         np.testing.assert_array_equal(items[:2], est.recommend([[known], [known]]))
         np.testing.assert_array_equal(items[2:], est.recommend([[]]))
-        with pytest.warns(UserWarning, match=r"1 item id\(s\) unknown from fit, left out"):
+        with pytest.warns(UserWarning, match="unknown from fit, left out"):
             alone = est.recommend([[unknown]])  # what others in the call have met makes no difference
         np.testing.assert_array_equal(alone, items[2:])
 

@@ -139,14 +139,27 @@ def test_a_fit_cut_short_after_its_last_round_trains_no_more(X, tmp_path, monkey
 
 
 def test_a_fit_without_a_seed_keeps_the_one_it_began_with(X, tmp_path, monkeypatch):
-    est = SoftmaxRecommender(
-        **SOFTMAX | {"random_state": np.random.RandomState(5), "checkpoint_dir": tmp_path}
-    )
+    monkeypatch.setattr("numpy.random.mtrand._rand", np.random.RandomState(5))  # what None draws from
+    est = SoftmaxRecommender(**SOFTMAX | {"random_state": None, "checkpoint_dir": tmp_path})
     wanted = SoftmaxRecommender(**SOFTMAX | {"random_state": np.random.RandomState(5)}).fit(X)
     with monkeypatch.context() as patch, pytest.raises(Stop):
         stop_in(patch, 3)
         est.fit(X)
-    assert state_of(est.fit(X)) == state_of(wanted)  # its random state has moved on meanwhile
+    assert state_of(est.fit(X)) == state_of(wanted)  # the state has moved on meanwhile
+
+
+def test_a_random_state_goes_on_from_its_own_checkpoint_only(X, tmp_path, monkeypatch):
+    def one(seed):
+        parameters = SOFTMAX | {"random_state": np.random.RandomState(seed), "checkpoint_dir": tmp_path}
+        return SoftmaxRecommender(**parameters)
+
+    wanted = one(5).set_params(checkpoint_dir=None).fit(X)
+    with monkeypatch.context() as patch, pytest.raises(Stop):
+        stop_in(patch, 3)
+        one(5).fit(X)
+    with pytest.raises(ValueError, match="the checkpoint of another fit"):
+        one(6).fit(X)
+    assert state_of(one(5).fit(X)) == state_of(wanted)
 
 
 def test_an_encoder_of_ones_own_that_draws(X, tmp_path, monkeypatch):

@@ -206,6 +206,11 @@ def test_automatic_beam_brings_about_eight_candidates_a_result(learned):
     for k in (1, 3, 8):
         assert 0.6 * 8 * k < est.count_candidates(test, k=k).mean() < 1.6 * 8 * k
     assert (np.diff(est.beam_curve_[:, 0]) > 0).all() and est.beam_curve_[0, 0] == 1
+    wanted = est.recommend(test, k=8, beam_size=40)  # numpy's small integers would overflow
+    np.testing.assert_array_equal(est.recommend(test, k=np.uint8(8), beam_size=np.uint8(40)), wanted)
+    np.testing.assert_array_equal(
+        est.count_candidates(test, k=np.uint8(40)), est.count_candidates(test, k=40)
+    )
 
 
 def test_held_out_users_give_a_recall(learned):

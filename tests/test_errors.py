@@ -247,9 +247,7 @@ def test_histories_without_a_known_item_are_refused(est, fitted, X):
     for ask, ids in ((est.recommend, "[1, 2, 3]"), (est.predict, "[1, 2, 3]"), (est.score, "[1]")):
         with pytest.raises(ValueError, match=message.format(ids)):
             ask([[1, 2], [3]])
-    with pytest.warns(
-        UserWarning, match=r"X has 2 item id\(s\) unknown from fit, left out.*\['new', 'newer'\]"
-    ):
+    with pytest.warns(UserWarning, match=r"X has item ids unknown from fit, left out of the histories"):
         est.predict([["new", "i01", "newer"]])
 
 

@@ -1,5 +1,6 @@
 """What callers hand in is read as what it is: ids stay with rows and columns, and nothing is guessed."""
 
+import datetime
 import itertools
 import warnings
 
@@ -13,7 +14,8 @@ from sklearn.pipeline import make_pipeline
 
 from drlearn import Interactions, ItemKNNRecommender, PopularityRecommender
 from drlearn.interactions import as_interactions
-from drlearn.preprocessing import KCore
+from drlearn.metrics import make_scorer
+from drlearn.preprocessing import KCore, LastEvents
 
 LOG = pd.DataFrame(
     {
@@ -32,6 +34,7 @@ def told_apart(X):
     return {user: set(row.tolist()) for user, row in zip(X.user_ids.tolist(), X, strict=True)}
 
 
+SCORERS = (lambda est, X, y: est.score(X, y)), make_scorer("f1", k=3)
 WANTED = {user: set(items) for user, items in HISTORIES.items()}
 
 
@@ -225,6 +228,71 @@ def test_times_of_any_zone_are_utc_without_a_word(zone, form):
         X = Interactions.from_frame(frame)
     np.testing.assert_array_equal(X.times, times.dt.tz_localize(None).to_numpy())
     np.testing.assert_array_equal(X[0], LOG.item)
+
+
+def test_columns_of_a_truth_without_ids_are_the_items_of_fit():
+    past, later = PIVOT.where(PIVOT > 3, 0), PIVOT.where(PIVOT <= 3, 0)
+    for est in (PopularityRecommender().fit(PIVOT), ItemKNNRecommender().fit(PIVOT)):
+        pairs = [(past, later), (past.to_numpy(), later.to_numpy())]
+        pairs += [tuple(map(sparse.csr_array, pairs[1]))]
+        wanted = {score(est, *pairs[0]) for score in SCORERS}
+        for X, y in pairs:
+            assert {score(est, X, y) for score in SCORERS} == wanted and 0 not in wanted
+            assert SCORERS[1](make_pipeline(LastEvents(), est).fit(PIVOT), X, y) in wanted
+    with pytest.raises(ValueError, match="y, read as X is: X has 2 features, but"):
+        est.score(past, later.to_numpy()[:, :2])
+
+
+def test_searches_over_a_table_of_events_are_told_that_they_cut_through_users():
+    log, est = pd.concat([LOG] * 3, ignore_index=True), PopularityRecommender()
+    with pytest.warns(UserWarning, match=r"\d of the \d users of X were in fit.*Interactions\.from_frame"):
+        cross_val_score(est, log, cv=3, scoring=make_scorer("recall", k=1))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        est.fit(log[log.user < 50]).score(log[log.user > 50])
+        est.score(log[log.user < 50], log[log.user < 50])  # what they took later
+
+
+def test_rows_are_matched_by_users_who_happen_to_be_numbered():
+    est = PopularityRecommender().fit([list("abcdex")] * 3 + [list("abcde")])
+    X = Interactions.from_sequences([["a"], ["b"], ["c"]])
+    one = Interactions.from_sequences([["e"]], user_ids=[1])
+    assert est.score(X, one) == est.score(X, [[], ["e"], []])
+    named = Interactions.from_sequences([["a", "b"], ["c", "d"]], user_ids=[1, 2])
+    others = Interactions.from_sequences([["x"], ["e"]])  # of users 0 and 1
+    for call in (lambda: est.score(named, others), lambda: est.recommend(named, exclude_seen=others)):
+        with pytest.raises(ValueError, match="has 2 users, 1 of whom are not in X"):
+            call()
+    twice = Interactions.from_sequences([["a"], ["b"]], user_ids=[5, 5])
+    with pytest.raises(ValueError, match=r"exclude_seen has user ids that repeat.*pass a list"):
+        est.recommend(named, exclude_seen=twice)
+    letters = Interactions.from_sequences([["e"], ["a"]], user_ids=["u", "v"])  # beside rows without ids
+    assert est.score(X[:2], letters) == est.score(X[:2], [["e"], ["a"]])
+
+
+def test_ids_that_are_left_over_stay_of_their_kind(tmp_path):
+    X = Interactions.from_sequences([[1, 2], [2]], user_ids=["guest", 7])
+    est, late = PopularityRecommender().fit(X), Interactions.from_sequences([[1]], user_ids=["late"])
+    est.forget_users(["guest"]).save(tmp_path)
+    for model in (est, PopularityRecommender.load(tmp_path)):
+        assert model.partial_fit(late).user_ids_.tolist() == [7, "late"]
+        assert model.recommend([7], k=1).shape == (1, 1)
+
+
+@pytest.mark.parametrize("rows", [[[-1.0, 2.5]], [[-1, "a"]], [[True, 1, "a"]]])
+def test_ids_that_would_be_taken_for_something_else(rows):
+    with pytest.raises((TypeError, ValueError), match=r"holds the id -1|holds booleans"):
+        PopularityRecommender().fit(rows)
+
+
+def test_columns_that_nothing_can_be_made_of():
+    day, far = datetime.time(1, 2), datetime.datetime(1, 1, 1, tzinfo=datetime.timezone.max)
+    for time in (day, far):
+        with pytest.raises(TypeError, match=r"column 'when' must hold numbers or datetimes.*pd\.to_datetime"):
+            Interactions.from_frame(LOG.assign(when=pd.Series([time] * len(LOG), dtype=object)), time="when")
+    wide = pl.DataFrame({"user": [1, 2], "item": pl.Series([1, 2], dtype=pl.Int128)})
+    with pytest.raises(TypeError, match="column 'item' of type Int128 cannot be read"):
+        Interactions.from_frame(wide)
 
 
 def test_errors_say_which_column_and_what_to_do():

@@ -212,6 +212,11 @@ def test_beam_curve_measures_what_the_estimator_does(est, X):
     assert display.recall[1] == pytest.approx(display.scan["recall"]) and display.found[1] == 1
     assert display.found[0] <= 1
     assert display.scan_line_.get_ydata()[0] == display.scan["recall"]
+    nothing = BeamCurveDisplay(
+        beam_sizes=[4], candidates=[9], seconds=[1e-3], recall=[0.0], found=[0.0],
+        scan={"candidates": 80, "seconds": 1e-3, "recall": 0.0}, k=5,
+    ).plot()  # fmt: skip
+    assert nothing.ax_.get_ylim() == (0, 1)
 
 
 def test_beams_by_default_hold_the_estimators_own(est, X):
@@ -343,6 +348,10 @@ def test_titles_and_labels_may_be_series_dicts_or_arrays(est, X):
         PathMapDisplay.from_estimator(est, labels.to_frame())
     one = PathMapDisplay.from_estimator(est, labels, titles=titles[:1])  # others go by their ids
     assert one.item_names == [titles.iloc[0], *map(str, X.item_ids[1:])]
+    none = dict.fromkeys(X.item_ids.tolist()) | {X.item_ids[0]: np.float32("nan"), X.item_ids[1]: pd.NaT}
+    assert PathMapDisplay.from_estimator(est, labels, titles=none).item_names == [*map(str, X.item_ids)]
+    none |= {X.item_ids[2]: frozenset(["a", "b"])}
+    assert sorted(PathMapDisplay.from_estimator(est, none).categories) == ["a", "b"]
     with pytest.raises(ValueError, match=r"titles has 2 entries, but there are 80 items"):
         PathMapDisplay.from_estimator(est, labels, titles=["a", "b"])
 

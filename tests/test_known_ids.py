@@ -1,5 +1,7 @@
 """The ids that a recommender knows, row by row, and warnings that point at whoever called it."""
 
+import warnings
+
 import numpy as np
 import pandas as pd
 import polars as pl
@@ -74,6 +76,15 @@ def test_ids_follow_updates(est, X, fitted):
     assert est.user_ids_.tolist() == [*X.user_ids[1:], "zoe"]
 
 
+@each
+def test_what_is_kept_of_users_is_what_serves_them(est, X, fitted):
+    est, users = fitted(est), X.user_ids[[5, 2]]
+    assert est.histories_of(users) == X[[5, 2]]
+    np.testing.assert_array_equal(est.recommend(est.histories_of(users)), est.recommend(users))
+    with pytest.raises(ValueError, match=r"1 unknown user id\(s\): 'stranger'"):
+        est.histories_of(["stranger"])
+
+
 def test_brute_force_knows_what_the_structure_knows(fitted):
     est = fitted(RECOMMENDERS[-1])
     scan = est.brute_force()
@@ -90,6 +101,16 @@ def test_unknown_items_are_warned_of_at_the_line_of_the_caller(call, X, fitted):
     with pytest.warns(UserWarning, match="unknown from fit, left out") as warned:
         getattr(est, call)([["never seen", *X[1], *X[2]]])
     assert [w.filename for w in warned] == [__file__]
+
+
+def test_a_server_is_told_of_unknown_items_once(X, fitted):
+    est, registry = fitted(RECOMMENDERS[0]), {}
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("default")
+        for request in range(20):
+            names = {"est": est, "rows": [[f"new {request}"]], "__warningregistry__": registry}
+            exec("est.recommend(rows)", names)
+    assert len(caught) == 1
 
 
 def test_so_they_are_behind_a_pipeline(X, fitted):

@@ -36,3 +36,10 @@ def test_the_peak_of_a_fit_is_estimated_from_what_it_keeps():
     assert kept < est._peak_bytes(X) < 1.5 * kept + 40 * X.n_events
     wide = DeepRetrievalRecommender(**SOFTMAX | QUICK | {"width": 1000})
     assert wide._peak_bytes(X) - est._peak_bytes(X) > 4 * 1001 * 1000 * 4  # of nodes' vectors alone
+
+
+def test_widths_far_beyond_the_items_are_told_of():
+    X = make_interactions(60, 30, random_state=0)
+    est = DeepRetrievalRecommender(**SOFTMAX | QUICK | {"width": 300, "n_hidden": 0})
+    with pytest.warns(UserWarning, match=r"width=300 .* 90,300 node vectors for 30 items.*'auto' takes"):
+        est.fit(X)

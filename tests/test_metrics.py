@@ -2,6 +2,7 @@ import math
 import pickle
 
 import numpy as np
+import pandas as pd
 import pytest
 from scipy import sparse
 from sklearn.base import BaseEstimator
@@ -208,11 +209,18 @@ def test_ids_of_different_types_are_an_error():
         METRICS["recall"]([["1"], ["2"]], np.array([[1], [2]]), 1)
 
 
+def test_tables_of_events_are_no_rows():
+    table = pd.DataFrame({"user": [2, 1], "item": ["a", "b"]})
+    with pytest.raises(TypeError, match=r"truth is a table of events.*truth\[truth\.rows_of\(users\)\]"):
+        recall_at_k(table, [["a"], ["b"]], 1)
+
+
 # ------------------------------------------------------------------ coverage
 
 
 def test_coverage():
     assert coverage_at_k(np.array([[0, 1, 9], [1, -1, 9]]), 2, 8) == 2 / 8
+    assert coverage_at_k([["a", pd.NA], ["b", None], ["a", np.nan]], 2, 8) == 2 / 8
     assert coverage_at_k([["a", None], ["b", "a"]], 2, 4) == 2 / 4
     assert coverage_at_k(np.array([[1, np.nan], [2, np.nan]]), 2, 4) == 2 / 4
     assert coverage_at_k(np.full((3, 2), -1), 2, 4) == 0

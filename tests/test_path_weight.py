@@ -177,6 +177,11 @@ def test_searches_may_try_it(X):
     assert search.best_estimator_.path_weight == search.best_params_["path_weight"]
 
 
+def test_held_out_users_leave_some_to_train_on():
+    with pytest.raises(ValueError, match=r"^validation_fraction=0.9 leaves too few of 2 users to train on"):
+        DeepRetrievalRecommender(**QUICK | {"validation_fraction": 0.9}).fit([["a", "b"], ["b", "c"]])
+
+
 @pytest.mark.parametrize(
     ("fraction", "message"),
     [(0.0, r"path_weight='auto'.*the 0 of 300 that validation_fraction=0.0 holds out.*raise"),

@@ -140,6 +140,16 @@ def test_split_before_a_time(X):
     assert history.times.max() == 2 and truth.times.min() == 3
 
 
+def test_nanoseconds_of_pandas_count():
+    times = np.array([300, 100, 200], "datetime64[ns]")
+    stamps = list(map(pd.Timestamp, times))
+    for column in (times, stamps, pd.Series(stamps, dtype=object)):
+        X = Interactions.from_frame(pd.DataFrame({"user": 1, "item": ["c", "a", "b"], "timestamp": column}))
+        assert X[0].tolist() == ["a", "b", "c"]
+        for instant in (times[2], pd.Timestamp(times[2]), pd.Timestamp(times[2], tz="UTC")):
+            assert X.split(before=instant)[0][0].tolist() == ["a"]
+
+
 @pytest.mark.parametrize(
     "instant",
     [

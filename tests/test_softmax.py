@@ -1,5 +1,7 @@
 """The softmax scanned whole: the contract, user vectors, encoders, and what training leaves alone."""
 
+import copy
+import pickle
 import re
 from types import SimpleNamespace
 
@@ -225,6 +227,22 @@ def test_an_encoder_set_after_fit_waits_for_the_next(X):
         est.partial_fit(X[:5])
 
 
+def test_an_encoder_of_ones_own_stays_one_whatever_is_set_after_fit(X, tmp_path):
+    est = SoftmaxRecommender(**QUICK, encoder=Own(8)).fit(X)
+    wanted, model = est.recommend(X), tmp_path / "model"
+    SoftmaxRecommender(**QUICK).fit(X).save(model)
+    for other in ("gru", nn.GRUCell(8, 8)):
+        est.set_params(encoder=other)
+        with pytest.raises(TypeError, match="whose code no file can hold"):
+            est.save(model)
+        with pytest.raises(ValueError, match=r"was set after fit, which had encoder=Own\("):
+            est.partial_fit(X[:5])
+        for same in (pickle.loads(pickle.dumps(est)), copy.deepcopy(est)):
+            np.testing.assert_array_equal(same.recommend(X), wanted)
+    SoftmaxRecommender.load(model)  # what the directory held is there
+    assert est.set_params(encoder=Own(8)).partial_fit(X[:5]).softmax_model_.encoder is not est.encoder
+
+
 @pytest.mark.parametrize("make", [Own, nn.Identity], ids=["learned", "nothing to learn"])
 def test_own_encoder_is_trained_on_a_copy(X, make):
     torch_state = torch.get_rng_state()
@@ -249,6 +267,15 @@ def test_encoder_of_another_shape_is_refused(X):
 
     with pytest.raises(ValueError, match=r"encoder must map \(batch, time, dim\) to the same shape"):
         SoftmaxRecommender(**QUICK, encoder=Last()).fit(X)
+
+
+@pytest.mark.parametrize("encoder", [nn.GRU(8, 8, batch_first=True), nn.Linear(9, 8), Own], ids=str)
+def test_encoders_that_do_not_work_are_named(X, encoder):
+    message = (
+        r"^encoder must (map \(batch, time, dim\).*(made a tuple|RuntimeError)|be a module, got the class)"
+    )
+    with pytest.raises((TypeError, ValueError), match=message):
+        SoftmaxRecommender(**QUICK, encoder=encoder).fit(X)
 
 
 def test_encoder_that_looks_ahead_is_refused(X):

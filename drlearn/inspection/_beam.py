@@ -196,7 +196,7 @@ class BeamCurveDisplay:
         logarithmic(ax.xaxis)
         ax.margins(x=0.1)
         if y == "recall":  # not zoomed in on what is noise
-            ax.set_ylim(min(0.8 * level, 0.98 * gain.min()), max(1.03 * level, 1.01 * gain.max()))
+            ax.set_ylim(min(0.8 * level, 0.98 * gain.min()), max(1.03 * level, 1.01 * gain.max()) or 1)
         ax.set_xlabel("items scored for a user" if x == "candidates" else "milliseconds a user")
         ax.set_ylabel(f"recall at {self.k}" if y == "recall" else f"share of the scan's top {self.k} found")
         ax.legend(frameon=False, loc="lower right")

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from scipy import sparse
 
+from drlearn._vocabulary import is_null
 from drlearn.inspection._axes import axes_of, fitted
 from drlearn.recommenders._inputs import check_choice, check_number
 
@@ -131,7 +132,7 @@ class PathMapDisplay:
         display = cls(
             shares[np.ix_(columns, chosen)], overall[chosen], nodes[columns], [names[c] for c in chosen],
             layer=layer, item_nodes=item_nodes, item_counts=est.item_counts_, width=space.width,
-            item_names=list(map(str, ids if titles is None else _by_item(titles, "titles", ids, ids))),
+            item_names=_titles_of(titles, ids),
         )  # fmt: skip
         return display.plot(ax, measure=measure, **kwargs)
 
@@ -238,7 +239,10 @@ class PathMapDisplay:
             raise ValueError(f"node must be a node or up to {item_nodes.shape[2]} of a path, got {node!r}.")
         width = item_nodes.max() + 1 if self.width is None else self.width
         if not all(isinstance(number, Integral) and 0 <= number < width for number in prefix):
-            raise ValueError(f"node must be in 0..{width - 1}, as width={width}; got {node!r}.")
+            raise ValueError(
+                f"node must be in 0..{width - 1}, as width={width}; got {node!r}. Of a path's code pass "
+                "est.path_space_.decode(code); -1 is no path."
+            )
         there = (item_nodes[:, :, first : first + len(prefix)] == prefix).all(axis=2).any(axis=1)
         items = np.flatnonzero(there)
         items = items[np.argsort(-np.asarray(self.item_counts)[items], kind="stable")]
@@ -269,13 +273,14 @@ def _labels_of(labels, ids):
         rows = labels.to_numpy() > 0
         labels = dict(zip(labels.index.tolist(), (tuple(names[row]) for row in rows), strict=True))
     labels = _by_item(labels, "labels", ids, [()] * len(ids))
-    several = (x if isinstance(x, (list, tuple, set, np.ndarray)) else (x,) for x in labels)
-    return [tuple(str(x) for x in one if not _is_missing(x)) for one in several]
+    several = (x if isinstance(x, (list, tuple, set, frozenset, np.ndarray)) else (x,) for x in labels)
+    return [tuple(str(x) for x in one if not is_null(x)) for one in several]
 
 
-def _is_missing(label):
-    """Whether a label is None, NaN or pandas' NA, which compares with nothing."""
-    return label is None or type(label).__name__ == "NAType" or (isinstance(label, float) and label != label)
+def _titles_of(titles, ids):
+    """Return what each item is called: its id where it has no title."""
+    titles = ids if titles is None else _by_item(titles, "titles", ids, ids)
+    return [str(i if is_null(title) else title) for title, i in zip(titles, ids, strict=True)]
 
 
 def _by_item(values, name, ids, missing):

@@ -230,7 +230,9 @@ class BaseRecommender(Reading, Persistent, Streaming, LearnedHTML, BaseEstimator
         check_is_fitted(self)
         rows = self._rows_to_split(X)
         if gives_no_truth(y):
+            self._warn_of_users_of_fit(X, rows)
             return rows.split(share)
+        y = self._over_columns_of_fit(y)
         return rows, truth_for(rows.user_ids, y) if self._has_users(X) else y
 
     @property

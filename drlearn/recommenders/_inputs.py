@@ -18,7 +18,10 @@ _PLAIN = {Integral: (int,), Real: (int, float)}  # told at once, the others by t
 
 
 def check_number(value, name, kind, low, high=np.inf, *, low_open=False, auto=False):
-    """Return `value` if it is a number of `kind` in the range, or "auto" where allowed, else raise."""
+    """Return `value` if it is a number of `kind` in the range, or "auto" where allowed, else raise.
+
+    Integers come back as Python's: numpy's small ones overflow.
+    """
     if auto and isinstance(value, str) and value == "auto":
         return value
     if type(value) not in _PLAIN.get(kind, ()) and (isinstance(value, bool) or not isinstance(value, kind)):
@@ -28,7 +31,7 @@ def check_number(value, name, kind, low, high=np.inf, *, low_open=False, auto=Fa
         bounds = f"above {low}" if low_open else f"at least {low}"
         bounds += f" and at most {high}" if high < np.inf else " and finite" if kind is Real else ""
         raise ValueError(f"{name} must be {bounds}, got {value!r}.")
-    return value
+    return int(value) if kind is Integral else value
 
 
 def check_choice(value, name, choices):

@@ -55,6 +55,11 @@ class Persistent:
 
         check_is_fitted(self)
         self._check_parameters()  # what would not be read back is not written
+        if self._own_code() is not None:
+            raise TypeError(
+                f"the encoder that was fitted is a {type(self._own_code()).__name__}, whose code no file can "
+                "hold; pickle the estimator instead"
+            )
         facts, arrays = {"class": type(self).__name__}, {}
         facts["parameters"] = {
             name: pack(_as_plain(name, value), name, arrays) for name, value in self.get_params().items()
@@ -127,7 +132,7 @@ class Persistent:
         # Facts and arrays as in files: what pickles them need not know torch or the classes in here.
         arrays, parameters = {}, {name: getattr(self, name) for name in self._get_param_names()}
         own_module = any(hasattr(value, "state_dict") for value in parameters.values())
-        if not self.__sklearn_is_fitted__() or own_module:
+        if not self.__sklearn_is_fitted__() or own_module or self._own_code() is not None:
             return {"whole": vars(self).copy()}
         kept = {name: vars(self)[name] for name in _OF_SKLEARN if name in vars(self)}
         try:
@@ -142,6 +147,10 @@ class Persistent:
             return
         vars(self).update(state["parameters"])
         self._unpack_state(state["state"], state["arrays"])
+
+    def _own_code(self):
+        """A caller's own object in what was fitted, whose code neither files nor facts can hold, or None."""
+        return None
 
     def _packed_state(self, arrays):
         """What `fit` set, as facts; its arrays go into `arrays`."""

@@ -136,6 +136,27 @@ class Reading:
         except (TypeError, ValueError) as error:
             raise type(error)(f"exclude_seen, read as X is: {error}") from error
 
+    def _warn_of_users_of_fit(self, X, rows):
+        """Warn where users to be judged by were fitted, as in a search that slices a table of events."""
+        if not is_event_table(X):
+            return
+        known = np.isin(rows.user_ids, self._fit_X.user_ids).sum()
+        if known:
+            warn_caller(
+                f"{known} of the {len(rows)} users of X were in fit, but score is of users held out. "
+                "Searches and splitters cut through the users of a table of events: give them "
+                "Interactions.from_frame(table)."
+            )
+
+    def _over_columns_of_fit(self, y):
+        """Return a matrix without ids as rows over the items of fit: as X's, its columns are these."""
+        if not is_matrix(y) or hasattr(type(y), "columns"):
+            return y
+        try:
+            return self._converted(y, reset=False)
+        except (TypeError, ValueError) as error:
+            raise type(error)(f"y, read as X is: {error}") from error
+
     def _converted(self, X, reset):
         """Return X as Interactions over the items it names; a matrix's columns are those of fit."""
         if not reset and (has_no_rows(X) or holds_no_event(X)):
@@ -177,10 +198,10 @@ class Reading:
     def _over_fitted_items(self, X):
         """Return histories of items that fit met, as Interactions over its items; warn of unknown ones."""
         known, dropped = self._known(X)
-        if len(dropped):
+        if len(dropped):  # always in the same words, which Python keeps once, whatever a server is asked
             warn_caller(
-                f"X has {len(dropped)} item id(s) unknown from fit, left out of the histories: "
-                f"{dropped[:_LISTED].tolist()}."
+                "X has item ids unknown from fit, left out of the histories; "
+                "np.setdiff1d(ids, est.item_ids_) lists them."
             )
         return self._of_met_items(known)
 

@@ -50,6 +50,9 @@ class SoftmaxBase(ClassNamePrefixFeaturesOutMixin, TransformerMixin, SimilarItem
 
         from drlearn.structure.model import ENCODERS
 
+        if isinstance(self.encoder, type) and issubclass(self.encoder, nn.Module):
+            name = self.encoder.__name__
+            raise TypeError(f"encoder must be a module, got the class {name}: make one, such as {name}().")
         if not isinstance(self.encoder, nn.Module):
             check_choice(self.encoder, "encoder", ENCODERS)
         check_n_jobs(self.n_jobs)
@@ -90,16 +93,13 @@ class SoftmaxBase(ClassNamePrefixFeaturesOutMixin, TransformerMixin, SimilarItem
         """What an earlier call of the same fit reached, and the fit's seed."""
         from drlearn.structure.checkpoint import Checkpoint, identity_of
 
-        parameters = self.get_params()
+        parameters, seed = self.get_params(), self._seed()
         for name in ("checkpoint_dir", "n_jobs", "verbose"):  # decide nothing
             del parameters[name]
-        if not isinstance(self.random_state, Integral):
-            del parameters["random_state"]
+        parameters["random_state"] = None if self.random_state is None else seed  # without one any goes on
         identity = "" if self.checkpoint_dir is None else identity_of(type(self).__name__, parameters, X)
         checkpoint = Checkpoint(self.checkpoint_dir, identity, draws=self._own_encoder)
-        if "seed" not in checkpoint.facts:
-            checkpoint.facts["seed"] = self._seed()
-        return checkpoint, checkpoint.facts["seed"]
+        return checkpoint, checkpoint.facts.setdefault("seed", seed)
 
     def _peak_bytes(self, X):
         """About what `fit` allocates at its peak: the item table, its two moments and what becomes of it."""
@@ -215,10 +215,15 @@ class SoftmaxBase(ClassNamePrefixFeaturesOutMixin, TransformerMixin, SimilarItem
         """Parameters that shape what `fit` made, as they were then."""
         from drlearn.structure.model import encoder_of
 
-        found = {"embedding_dim": self.item_vectors_.shape[1]}
-        if isinstance(self.encoder, str) or self.encoder_ is not None:  # None: that of fit was a caller's own
-            found["encoder"] = encoder_of(self.softmax_model_.state_dict())
-        return found
+        own, encoder = self._own_code(), self.encoder
+        if own is None:
+            encoder = encoder_of(self.softmax_model_.state_dict())
+        elif type(encoder) is not type(own):  # another one of its class is a clone's
+            encoder = own
+        return {"embedding_dim": self.item_vectors_.shape[1], "encoder": encoder}
+
+    def _own_code(self):
+        return self.softmax_model_.encoder if self.encoder_ is None else None
 
     def transform(self, X: Any) -> np.ndarray:
         """Return the user vectors.

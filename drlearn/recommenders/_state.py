@@ -128,7 +128,9 @@ def _unpack_interactions(item_vocabulary, indptr, items, user_ids, times, weight
     for name, array in (("items", items), ("times", times), ("weights", weights)):
         if array is not None and array.dtype != getattr(X, name).dtype:
             raise ValueError(f"{name} has dtype {array.dtype} instead of {getattr(X, name).dtype}")
-    return Interactions._trusted(X.indptr, items, item_vocabulary, X.user_ids, times, weights)
+    if user_ids.dtype != object:  # what is left of ids of several kinds remains such
+        user_ids = X.user_ids
+    return Interactions._trusted(X.indptr, items, item_vocabulary, user_ids, times, weights)
 
 
 def expect_array(state, name, shape, dtype):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
-from drlearn.interactions import has_users
+from drlearn.interactions import Interactions, has_users
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -49,6 +49,37 @@ class Streaming:
         """Ids of the users whose histories are kept."""
         check_is_fitted(self)
         return self._fit_X.user_ids
+
+    def histories_of(self, user_ids: Any) -> Interactions:
+        """Return what is kept of users: what `recommend` reads when it is given their ids.
+
+        Parameters
+        ----------
+        user_ids : array-like
+            Users known from `fit` or `partial_fit`.
+
+        Returns
+        -------
+        Interactions
+            A row a user, in their order.
+
+        Raises
+        ------
+        NotFittedError
+            Before `fit`.
+        ValueError
+            Where an id is unknown.
+
+        Examples
+        --------
+        >>> from drlearn import PopularityRecommender
+        >>> est = PopularityRecommender().fit([["a", "b"], ["b"]])
+        >>> est.histories_of([1])[0]
+        array(['b'], dtype=object)
+        """
+        check_is_fitted(self)
+        known = self._fit_X
+        return known[known.rows_of(user_ids)]
 
     def partial_fit(self, X: Any, y: Any = None) -> Self:
         """Learn from new events of known users, of new users, and with new items.
@@ -170,8 +201,8 @@ class Streaming:
     def remove_items(self, item_ids: Any) -> Self:
         """Recommend items no more, from this call on until the next `fit`.
 
-        They stay known, in `item_ids_` too: as parts of histories they say what users like. To leave items
-        out of one call, use `deny`.
+        They stay known, in `item_ids_` too: as parts of histories they say what users like. Nothing but `fit`
+        takes it back: what is out of stock for a while goes into `deny` in each call.
 
         Parameters
         ----------

@@ -7,17 +7,18 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from drlearn._history import progress_bar, warn_interrupted
+from drlearn._history import progress_bar, warn_caller, warn_interrupted
 from drlearn._runtime import stream
 from drlearn.recommenders._lists import distinct, items_of
 from drlearn.recommenders._retrieval import StructureRetrieval, beam_of
-from drlearn.structure.paths import PathIndex, build_path_index
+from drlearn.structure.paths import PathIndex, automatic_width, build_path_index
 
 if TYPE_CHECKING:
     from drlearn.search.beam import StructureArrays
     from drlearn.structure.scores import ScoreTable
 
 _STRUCTURE_BATCH = 2048
+_WIDE, _VECTORS_AN_ITEM = 256, 100  # nodes a layer, and their vectors: where both are more, `fit` warns
 
 
 class Round(NamedTuple):
@@ -56,6 +57,15 @@ class StructureFit(StructureRetrieval):
         nodes = 48 * self.embedding_dim * width * (1 + (self.depth - 1) * width)
         return max(super()._peak_bytes(X), an_item * X.n_items + an_event * X.n_events) + nodes
 
+    def _warn_of_width(self, space, n_items):
+        """Warn of a structure that takes far longer to learn than its items are worth."""
+        n_vectors = space.width * (1 + (space.depth - 1) * space.width)
+        if space.width > _WIDE and n_vectors > _VECTORS_AN_ITEM * n_items:
+            warn_caller(
+                f"width={space.width} gives the structure {n_vectors:,} node vectors for {n_items:,} items: "
+                f"they take long to learn, and much memory; width='auto' takes {automatic_width(n_items)}."
+            )
+
     def _structure_batch_size(self, X):
         """Events a gradient step where the structure learns alone."""
         return min(self._batch_size(X), _STRUCTURE_BATCH)
@@ -90,7 +100,13 @@ class StructureFit(StructureRetrieval):
         if n > 0:
             order = stream(seed, 3).permutation(len(X))
             train, validation = X[np.sort(order[n:])], X[np.sort(order[:n])].drop_empty(2)
-            self._check_pairs(train)
+            try:
+                self._check_pairs(train)
+            except ValueError as error:
+                raise ValueError(
+                    f"validation_fraction={self.validation_fraction} leaves too few of {len(X)} users to "
+                    f"train on: {error}"
+                ) from error
         if len(validation):
             return train, validation
         if self.path_weight == "auto":

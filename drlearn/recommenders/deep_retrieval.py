@@ -257,9 +257,9 @@ class DeepRetrievalRecommender(StructureStreaming):
         self._check_pairs(X)
         self._warn_of_order(X)
         counts = X.item_counts()
-        space = self._new_space(
-            automatic_width(np.count_nonzero(counts)) if self.width == "auto" else self.width
-        )
+        n_met = np.count_nonzero(counts)
+        space = self._new_space(automatic_width(n_met) if self.width == "auto" else self.width)
+        self._warn_of_width(space, n_met)
         warn_of_memory(
             self._peak_bytes(X), "Lower n_candidate_paths, embedding_dim or width, or leave out rare items."
         )
