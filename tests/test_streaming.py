@@ -220,6 +220,39 @@ def test_removed_items_are_gone_at_once(est, X, fitted):
 
 
 @each
+def test_restored_items_are_back_at_once(est, X, fitted, tmp_path):
+    whole = fitted(est)
+    gone = set(whole.recommend(X[5:9], k=3).ravel().tolist())
+    some = sorted(gone)[:2]
+    removed = copy.deepcopy(whole).remove_items(list(gone))
+    removed.save(tmp_path)
+    for now in (removed, type(est).load(tmp_path)):
+        assert now.restore_items(some) is now and now.restore_items(some[:1]) is now  # twice is once
+        assert set(now.removed_items_.tolist()) == gone - set(some)
+        assert set(now.recommend(X, k=X.n_items).ravel().tolist()) & gone == set(some)
+        now.restore_items(X.item_ids)  # what was not removed stays as it is
+        assert now.removed_items_.size == 0
+        np.testing.assert_array_equal(now.recommend(X, k=X.n_items), whole.recommend(X, k=X.n_items))
+        now.partial_fit(new_events(X, [[some[0], X.item_ids[2]]], ["new"]))
+        with pytest.raises(ValueError, match=r"item_ids has 1 item id\(s\) unknown from fit: \['nothing'\]"):
+            now.restore_items(["nothing"])
+
+
+def test_paths_of_restored_items_are_those_that_their_scores_choose(X, fitted):
+    whole = fitted(RECOMMENDERS[-1])
+    met = np.flatnonzero(whole.item_counts_)[:3]
+    est = copy.deepcopy(whole).remove_items(X.item_ids[met])
+    assert (est.item_paths_[met] == NO_PATH).all()
+    est.restore_items(X.item_ids[met])
+    others = np.delete(np.arange(X.n_items), met)
+    np.testing.assert_array_equal(est.item_paths_[others], whole.item_paths_[others])
+    assert np.isin(est.item_paths_[met][est.item_paths_[met] != NO_PATH], whole.path_scores_.codes[met]).all()
+    assert (est.item_paths_[met] != NO_PATH).any(axis=1).all()
+    vectors = est.item_vectors_[est.path_index_.items]
+    np.testing.assert_array_equal(est.path_vectors_ * est.path_vector_scale_, vectors)
+
+
+@each
 def test_forgotten_users_are_unknown(est, X, fitted):
     est, gone = fitted(est), X.user_ids[[4, 7]]
     assert est.forget_users(gone) is est

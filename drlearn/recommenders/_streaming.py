@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 
 _LOCKS, _ONE_AT_A_TIME = weakref.WeakKeyDictionary(), threading.Lock()
+_REMEDY = "est.item_ids_ has those that are known: leave out others, or check their type"
 
 
 def _renew():
@@ -36,7 +37,7 @@ def _lock_of(estimator):
 
 
 class Streaming:
-    """`partial_fit`, `forget_users` and `remove_items`; a recommender may say in `_update` how it learns."""
+    """`partial_fit`, and what is forgotten, removed and restored; `_update` is how a recommender learns."""
 
     @property
     def item_ids_(self) -> np.ndarray:
@@ -199,10 +200,10 @@ class Streaming:
         return self
 
     def remove_items(self, item_ids: Any) -> Self:
-        """Recommend items no more, from this call on until the next `fit`.
+        """Recommend items no more, from this call on until `restore_items` or the next `fit`.
 
-        They stay known, in `item_ids_` too: as parts of histories they say what users like. Nothing but `fit`
-        takes it back: what is out of stock for a while goes into `deny` in each call.
+        They stay known, in `item_ids_` too: as parts of histories they say what users like. `restore_items`
+        takes it back. To leave items out of one call, use `deny`.
 
         Parameters
         ----------
@@ -230,11 +231,48 @@ class Streaming:
         """
         check_is_fitted(self)
         with _lock_of(self):
-            remedy = "est.item_ids_ has those that are known: leave out others, or check their type"
-            codes = self._item_codes(item_ids, "item_ids", remedy)
+            codes = self._item_codes(item_ids, "item_ids", _REMEDY)
             before = self._fit_X.item_vocabulary.encode(self.removed_items_)
             removed = self._fit_X.item_ids[np.union1d(codes, before)]
             changed = {"removed_items_": removed} | self._without(codes)
+            self._put(changed | self._derived(vars(self) | changed))
+        return self
+
+    def restore_items(self, item_ids: Any) -> Self:
+        """Recommend removed items again, from this call on.
+
+        In `DeepRetrievalRecommender` their paths are chosen anew, by the scores that are kept of them.
+
+        Parameters
+        ----------
+        item_ids : array-like
+            Items known from `fit` or `partial_fit`; what was not removed stays as it is.
+
+        Returns
+        -------
+        self : estimator
+            With them in its results.
+
+        Raises
+        ------
+        NotFittedError
+            Before `fit`.
+        ValueError
+            Where an id is unknown.
+
+        Examples
+        --------
+        >>> from drlearn import PopularityRecommender
+        >>> est = PopularityRecommender().fit([["a", "b", "c"], ["b", "c"]]).remove_items(["b", "c"])
+        >>> est.restore_items(["b"]).recommend([["a"]], k=2)
+        array([['b', None]], dtype=object)
+        """
+        check_is_fitted(self)
+        with _lock_of(self):
+            codes = self._item_codes(item_ids, "item_ids", _REMEDY)
+            removed = self._fit_X.item_vocabulary.encode(self.removed_items_)
+            left = self._fit_X.item_ids[np.setdiff1d(removed, codes)]
+            changed = {"removed_items_": left} | self._with(np.intersect1d(removed, codes))
             self._put(changed | self._derived(vars(self) | changed))
         return self
 
@@ -248,4 +286,8 @@ class Streaming:
 
     def _without(self, codes):
         """What else of the state changes where items are removed."""
+        return {}
+
+    def _with(self, codes):
+        """What else of the state changes where items are restored."""
         return {}

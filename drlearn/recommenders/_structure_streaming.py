@@ -75,8 +75,6 @@ class StructureStreaming(StructureFit):
 
     def _maximize_streaming(self, users, items, model, counts):
         """M-step for the items of fresh events: old scores decay, new ones join (2021 version, section 3)."""
-        from drlearn.search.beam import search_paths
-        from drlearn.structure.assignment import assign_paths
         from drlearn.structure.scores import ScoreTable, score_paths, update_scores
 
         n_new, space = len(counts) - self.n_items_, self.path_space_
@@ -94,16 +92,38 @@ class StructureStreaming(StructureFit):
             )  # fmt: skip
             merged = update_scores(ScoreTable(codes[touched], scores[touched]), new, self.decay)
             codes[touched], scores[touched] = merged
-            item_paths = assign_paths(
-                merged, item_paths, counts, alpha=self._alpha(counts, space),
-                penalty_degree=self.penalty_degree, items=touched,
-            )  # fmt: skip
+            alpha = self._alpha(counts, space)
+            item_paths = self._assigned(merged, item_paths, counts, touched, alpha)
         lost = np.flatnonzero(stays & (counts > 0) & (item_paths == NO_PATH).all(axis=1))
-        if len(lost):  # met only where no user vector stood before them: their own vectors stand for one
-            vectors = as_users(model.export_item_vectors()[lost])
-            found, _ = search_paths(vectors, self.structure_, self.n_paths, self._n_threads())
-            item_paths[lost] = found
+        if len(lost):  # met only where no user vector stood before them
+            item_paths[lost] = self._own_paths(model.export_item_vectors()[lost])
         return ScoreTable(codes, scores), item_paths
+
+    def _assigned(self, path_scores, item_paths, counts, items, alpha):
+        """Return paths in which those of some items are chosen anew, by their scores."""
+        from drlearn.structure.assignment import assign_paths
+
+        how = {"alpha": alpha, "penalty_degree": self.penalty_degree, "items": items}
+        return assign_paths(path_scores, item_paths, counts, **how)
+
+    def _own_paths(self, item_vectors):
+        """Return the paths of items by their own vectors, which stand for those of users."""
+        from drlearn.search.beam import search_paths
+
+        n_paths = self.item_paths_.shape[1]
+        return search_paths(as_users(item_vectors), self.structure_, n_paths, self._n_threads())[0]
+
+    def _with(self, codes):
+        from drlearn.structure.scores import ScoreTable
+
+        codes, item_paths = codes[self.item_counts_[codes] > 0], self.item_paths_.copy()
+        if len(codes):
+            kept = ScoreTable(*(array[codes] for array in self.path_scores_))
+            item_paths = self._assigned(kept, item_paths, self.item_counts_, codes, self.alpha_)
+            lost = codes[(item_paths[codes] == NO_PATH).all(axis=1)]
+            item_paths[lost] = self._own_paths(self.item_vectors_[lost])
+        index = build_path_index(item_paths)
+        return {"item_paths_": item_paths, **self._served(self.item_vectors_[index.items])}
 
     def _without(self, codes):
         item_paths = self.item_paths_.copy()
