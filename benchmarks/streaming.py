@@ -256,6 +256,8 @@ def main():
     for name in args.data:
         log = Log(name)
         steps = np.unique(log.steps)[-(args.steps or log.n_steps) :]
+        if args.hold and args.hold >= len(steps):
+            parser.error(f"--hold {args.hold} leaves none of the {len(steps)} steps to judge by")
         of = {"data": name, "steps": len(steps), "every": args.every, "parameters": settings}
         of |= {"hold": args.hold} if args.hold else {}
         ofs = [{**of, "seed": seed} for seed in args.seeds]

@@ -45,15 +45,19 @@ def check_times(times: Any, n_events: int, name: str = "times") -> np.ndarray | 
 
 def _as_datetimes(times: np.ndarray, name: str) -> np.ndarray:
     """Dates and datetimes, as objects, in the unit of the finest."""
-    try:
-        instants = [np.datetime64(_as_utc(time)) for time in times.ravel()]
-    except (TypeError, ValueError, OverflowError) as error:
-        raise TypeError(
-            f"{name} must hold numbers or datetimes, got objects such as {times.flat[0]!r} ({error}); parse "
-            "it first, for instance with pd.to_datetime"
-        ) from error
-    unit = np.result_type(*{instant.dtype for instant in instants}, "datetime64[us]")
-    return np.array(instants, unit).reshape(times.shape)
+    instants = []
+    for time in times.ravel():
+        try:
+            instants.append(np.datetime64(_as_utc(time)))
+        except (TypeError, ValueError, OverflowError) as error:
+            raise TypeError(
+                f"{name} must hold numbers or datetimes, got objects such as {time!r} ({error}); parse it "
+                "first, for instance with pd.to_datetime"
+            ) from error
+    finest = np.result_type(*{instant.dtype for instant in instants}, "datetime64[us]")
+    made, coarse = np.array(instants, finest), np.array(instants, "datetime64[us]")
+    whole = np.array_equal(made.astype(coarse.dtype), coarse, equal_nan=True)  # else some are beyond the unit
+    return (made if whole else coarse).reshape(times.shape)
 
 
 def _as_utc(time: Any) -> Any:

@@ -283,7 +283,7 @@ class Vocabulary:
                 f"known ids are {known}, but the new ones, such as {new.tolist()[0]!r}, are {other}; convert "
                 "them to the type of the known ones"
             )
-        return Vocabulary(np.concatenate([self._ids, new]))
+        return Vocabulary._of(np.concatenate([self._ids, new]))
 
     def encode(self, values: Any) -> np.ndarray:
         """Return the codes of ids.

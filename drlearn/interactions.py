@@ -85,7 +85,7 @@ class Interactions(Counted, RaggedRows):
                 f"item_vocabulary must be a Vocabulary, got {type(item_vocabulary).__name__}; "
                 "pass Vocabulary(item_ids), or use Interactions.from_sequences"
             )
-        if -1 in item_vocabulary:
+        if _holds_minus_one(item_vocabulary):
             raise ValueError("item_vocabulary holds the id -1, which stands for 'no item'; rename that item")
         indptr, items = check_integers(indptr, "indptr"), check_integers(items, "items")
         if len(indptr) == 0 or indptr[0] != 0 or indptr[-1] != len(items) or (np.diff(indptr) < 0).any():
@@ -284,13 +284,12 @@ class Interactions(Counted, RaggedRows):
     def _matched(self, user_ids: np.ndarray, name: str) -> Interactions:
         """Return rows that go with those of other users: by id where both have ids, else one by one.
 
-        Row numbers, which rows without ids have, are ids beside those of which some are the same.
+        Row numbers, which rows without ids have, count as ids where the other side shares some.
         """
         if np.array_equal(self.user_ids, user_ids):
             return self
         numbered = _are_row_numbers(self.user_ids), _are_row_numbers(user_ids)
-        alike = any(numbered) and not all(numbered) and np.isin(self.user_ids, user_ids).any()
-        if alike or not any(numbered):
+        if not all(numbered) and (not any(numbered) or _share_some(self.user_ids, user_ids)):
             return self._of_users(user_ids, name)
         if len(self) != len(user_ids):
             raise ValueError(f"{name} has {len(self)} rows but X has {len(user_ids)}: pass one a row of X.")
@@ -315,6 +314,18 @@ class Interactions(Counted, RaggedRows):
         starts, lengths = np.zeros((2, len(rows)), np.int64)
         starts[there], lengths[there] = self.indptr[rows[there]], self.lengths[rows[there]]
         return self._gather(starts, lengths, user_ids)
+
+
+def _holds_minus_one(vocabulary: Vocabulary) -> bool:
+    """Whether -1 is an id; of objects one by one, for their table takes long to make."""
+    if vocabulary.missing == -1:
+        return -1 in vocabulary
+    return any(value == -1 for value in vocabulary.ids.tolist() if not isinstance(value, str))
+
+
+def _share_some(ids: np.ndarray, others: np.ndarray) -> bool:
+    """Whether some id is in both; numpy would compare each with all where they are objects."""
+    return not set(ids.tolist()).isdisjoint(others.tolist())
 
 
 def _are_row_numbers(user_ids: np.ndarray) -> bool:

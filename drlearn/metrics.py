@@ -253,7 +253,7 @@ def coverage_at_k(recommended: Any, k: int, n_items: int) -> float:
     top = top_of(recommended, k)
     n_items = check_positive(n_items, "n_items")
     distinct = top.ravel() if top.dtype == object else np.unique(top)
-    n_found = len({item for item in distinct.tolist() if not is_null(item)} - {-1})
+    n_found = len({item for item in set(distinct.tolist()) if not is_null(item)} - {-1})
     if n_found > n_items:
         raise ValueError(
             f"recommended holds {n_found} distinct items, more than n_items={n_items}; pass the size of all."

@@ -1,5 +1,6 @@
 """Deep Retrieval: the contract, its own brute force, beams and paths, determinism, and what fit reports."""
 
+import copy
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -206,6 +207,8 @@ def test_automatic_beam_brings_about_eight_candidates_a_result(learned):
     for k in (1, 3, 8):
         assert 0.6 * 8 * k < est.count_candidates(test, k=k).mean() < 1.6 * 8 * k
     assert (np.diff(est.beam_curve_[:, 0]) > 0).all() and est.beam_curve_[0, 0] == 1
+    updated = copy.deepcopy(est).partial_fit(test[:1])
+    assert 0.6 * 16 * 3 < updated.count_candidates(test, k=3).mean() < 1.6 * 16 * 3  # less is known
     wanted = est.recommend(test, k=8, beam_size=40)  # numpy's small integers would overflow
     np.testing.assert_array_equal(est.recommend(test, k=np.uint8(8), beam_size=np.uint8(40)), wanted)
     np.testing.assert_array_equal(
@@ -310,6 +313,7 @@ def test_beams_between_the_measured_points_are_interpolated(found, n_candidates)
     assert _diagnostics.beam_for(np.stack([beams, found], axis=1), n_candidates) == wanted
 
 
+@pytest.mark.filterwarnings("ignore:width=50000")
 def test_beams_widen_no_further_than_children_can_be_numbered():
     X = make_interactions(80, 60, random_state=0)
     quick = QUICK | {"width": 50_000, "depth": 1, "n_paths": 1, "n_hidden": 0, "embedding_dim": 4}

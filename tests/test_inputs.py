@@ -239,6 +239,10 @@ def test_columns_of_a_truth_without_ids_are_the_items_of_fit():
         for X, y in pairs:
             assert {score(est, X, y) for score in SCORERS} == wanted and 0 not in wanted
             assert SCORERS[1](make_pipeline(LastEvents(), est).fit(PIVOT), X, y) in wanted
+        users = PIVOT.index[[2, 0]]  # in another order: a row of y each, as lists would be
+        rows = [later.columns[row > 0].tolist() for row in later.loc[users].to_numpy()]
+        for y in (later.loc[users].to_numpy(), sparse.csr_array(later.loc[users].to_numpy())):
+            assert est.score(users, y) == est.score(users, rows)
     with pytest.raises(ValueError, match="y, read as X is: X has 2 features, but"):
         est.score(past, later.to_numpy()[:, :2])
 
@@ -274,8 +278,9 @@ def test_ids_that_are_left_over_stay_of_their_kind(tmp_path):
     X = Interactions.from_sequences([[1, 2], [2]], user_ids=["guest", 7])
     est, late = PopularityRecommender().fit(X), Interactions.from_sequences([[1]], user_ids=["late"])
     est.forget_users(["guest"]).save(tmp_path)
+    eight = Interactions.from_sequences([[1]], user_ids=[8])
     for model in (est, PopularityRecommender.load(tmp_path)):
-        assert model.partial_fit(late).user_ids_.tolist() == [7, "late"]
+        assert model.partial_fit(eight).partial_fit(late).user_ids_.tolist() == [7, 8, "late"]
         assert model.recommend([7], k=1).shape == (1, 1)
 
 

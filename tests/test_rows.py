@@ -140,6 +140,13 @@ def test_split_before_a_time(X):
     assert history.times.max() == 2 and truth.times.min() == 3
 
 
+def test_times_beyond_nanoseconds_are_not_wrapped():
+    times = [pd.Timestamp("2024-01-01").as_unit("ns"), datetime.datetime(9999, 12, 31)]
+    frame = pd.DataFrame({"user": 1, "item": ["a", "b"], "timestamp": pd.Series(times, dtype=object)})
+    years = Interactions.from_frame(frame).times.astype("datetime64[Y]").astype(str)
+    assert years.tolist() == ["2024", "9999"]
+
+
 def test_nanoseconds_of_pandas_count():
     times = np.array([300, 100, 200], "datetime64[ns]")
     stamps = list(map(pd.Timestamp, times))

@@ -13,7 +13,7 @@ from drlearn._history import compiling_told
 from drlearn._hits import gives_no_truth, truth_for
 from drlearn._html import LearnedHTML
 from drlearn._runtime import effective_n_threads
-from drlearn.interactions import Interactions
+from drlearn.interactions import Interactions, has_users
 from drlearn.metrics import f1_at_k
 from drlearn.recommenders._inputs import check_n_jobs, check_number
 from drlearn.recommenders._lists import items_of, take_rows
@@ -232,8 +232,9 @@ class BaseRecommender(Reading, Persistent, Streaming, LearnedHTML, BaseEstimator
         if gives_no_truth(y):
             self._warn_of_users_of_fit(X, rows)
             return rows.split(share)
-        y = self._over_columns_of_fit(y)
-        return rows, truth_for(rows.user_ids, y) if self._has_users(X) else y
+        if self._has_users(X) and has_users(y):
+            return rows, truth_for(rows.user_ids, y)
+        return rows, self._over_columns_of_fit(y)
 
     @property
     def _judged_without_seen(self):

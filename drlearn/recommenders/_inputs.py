@@ -20,7 +20,7 @@ _PLAIN = {Integral: (int,), Real: (int, float)}  # told at once, the others by t
 def check_number(value, name, kind, low, high=np.inf, *, low_open=False, auto=False):
     """Return `value` if it is a number of `kind` in the range, or "auto" where allowed, else raise.
 
-    Integers come back as Python's: numpy's small ones overflow.
+    Integers come back as Python's, since numpy's small ones overflow in sums.
     """
     if auto and isinstance(value, str) and value == "auto":
         return value

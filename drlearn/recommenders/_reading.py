@@ -140,7 +140,7 @@ class Reading:
         """Warn where users to be judged by were fitted, as in a search that slices a table of events."""
         if not is_event_table(X):
             return
-        known = np.isin(rows.user_ids, self._fit_X.user_ids).sum()
+        known = len(set(rows.user_ids.tolist()) & set(self._fit_X.user_ids.tolist()))
         if known:
             warn_caller(
                 f"{known} of the {len(rows)} users of X were in fit, but score is of users held out. "
@@ -200,8 +200,8 @@ class Reading:
         known, dropped = self._known(X)
         if len(dropped):  # always in the same words, which Python keeps once, whatever a server is asked
             warn_caller(
-                "X has item ids unknown from fit, left out of the histories; "
-                "np.setdiff1d(ids, est.item_ids_) lists them."
+                "X has item ids unknown from fit, left out of the histories: those of X that "
+                "est.item_ids_ lacks."
             )
         return self._of_met_items(known)
 

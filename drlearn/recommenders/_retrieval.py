@@ -19,7 +19,7 @@ from drlearn.search.catalogue import Catalogue, as_bits, rounded, unit_scale
 from drlearn.search.rerank import matched_paths, rank_on_paths, retrieve
 from drlearn.structure.paths import CODE_DTYPE, NO_PATH, REAL_DTYPE, PathSpace, build_path_index
 
-_CANDIDATES_A_RESULT = 8
+_CANDIDATES_A_RESULT, _AFTER_UPDATES = 8, 16  # new items lie on paths of which less is known
 _WIDEN = 4
 _WIDENINGS = 2
 
@@ -29,7 +29,7 @@ class StructureRetrieval(SoftmaxBase):
 
     _derived_names = (
         *SoftmaxBase._derived_names, "_n_recommendable", "_recommendable_bits", "structure_", "path_index_",
-        "path_sizes_",
+        "path_sizes_", "_is_updated",
     )  # fmt: skip
 
     def _derived(self, state):
@@ -38,7 +38,7 @@ class StructureRetrieval(SoftmaxBase):
             "_n_recommendable": np.count_nonzero(derived["_recommendable"]),
             "_recommendable_bits": as_bits(derived["_recommendable"]),
             "structure_": state["structure_model_"].export(), "path_index_": index,
-            "path_sizes_": index.sizes,
+            "path_sizes_": index.sizes, "_is_updated": state["history_"][-1]["round"] == "partial_fit",
         }  # fmt: skip
 
     def _restored(self, state):
@@ -247,7 +247,8 @@ class StructureRetrieval(SoftmaxBase):
     def _beam(self, beam_size, k):
         """The beam of a call: given, or the estimator's."""
         beam_size = self.beam_size if beam_size is None else beam_size
-        return beam_of(beam_size, k, self.beam_curve_, self.path_space_)
+        a_result = _AFTER_UPDATES if self._is_updated else _CANDIDATES_A_RESULT
+        return beam_of(beam_size, k, self.beam_curve_, self.path_space_, a_result)
 
     def _catalogue(self, allowed):
         """What a call's beams read of the items, made once for all its searches."""
@@ -361,8 +362,8 @@ def widest_beam(space):
     return min(space.size, (2**31 - 1) // space.width)
 
 
-def beam_of(beam_size, k, curve, space):
-    """Return a beam as given, or for "auto" the one that brings enough candidates for k."""
+def beam_of(beam_size, k, curve, space, a_result=_CANDIDATES_A_RESULT):
+    """Return a beam as given, or for "auto" the one that brings so many candidates for each of k."""
     if beam_size == "auto":
-        return min(beam_for(curve, _CANDIDATES_A_RESULT * k), widest_beam(space))
+        return min(beam_for(curve, a_result * k), widest_beam(space))
     return min(check_number(beam_size, "beam_size", Integral, 1, auto=True), widest_beam(space))

@@ -52,7 +52,7 @@ class SoftmaxBase(ClassNamePrefixFeaturesOutMixin, TransformerMixin, SimilarItem
 
         if isinstance(self.encoder, type) and issubclass(self.encoder, nn.Module):
             name = self.encoder.__name__
-            raise TypeError(f"encoder must be a module, got the class {name}: make one, such as {name}().")
+            raise TypeError(f"encoder must be a module, got the class {name}: pass {name}(...).")
         if not isinstance(self.encoder, nn.Module):
             check_choice(self.encoder, "encoder", ENCODERS)
         check_n_jobs(self.n_jobs)

@@ -37,7 +37,7 @@ def _lock_of(estimator):
 
 
 class Streaming:
-    """`partial_fit`, and what is forgotten, removed and restored; `_update` is how a recommender learns."""
+    """Updates, forgetting, removing and restoring; a recommender may say in `_update` how it learns."""
 
     @property
     def item_ids_(self) -> np.ndarray:
@@ -80,7 +80,10 @@ class Streaming:
         """
         check_is_fitted(self)
         known = self._fit_X
-        return known[known.rows_of(user_ids)]
+        try:
+            return known[known.rows_of(user_ids)]
+        except ValueError as error:
+            raise ValueError(f"{error}; est.user_ids_ has those that are known") from error
 
     def partial_fit(self, X: Any, y: Any = None) -> Self:
         """Learn from new events of known users, of new users, and with new items.
@@ -271,9 +274,11 @@ class Streaming:
         with _lock_of(self):
             codes = self._item_codes(item_ids, "item_ids", _REMEDY)
             removed = self._fit_X.item_vocabulary.encode(self.removed_items_)
-            left = self._fit_X.item_ids[np.setdiff1d(removed, codes)]
-            changed = {"removed_items_": left} | self._with(np.intersect1d(removed, codes))
-            self._put(changed | self._derived(vars(self) | changed))
+            back = np.intersect1d(removed, codes)
+            if len(back):
+                left = self._fit_X.item_ids[np.setdiff1d(removed, back)]
+                changed = {"removed_items_": left} | self._with_again(back)
+                self._put(changed | self._derived(vars(self) | changed))
         return self
 
     def _update(self, X, fresh, counts):
@@ -288,6 +293,6 @@ class Streaming:
         """What else of the state changes where items are removed."""
         return {}
 
-    def _with(self, codes):
+    def _with_again(self, codes):
         """What else of the state changes where items are restored."""
         return {}

@@ -63,7 +63,8 @@ class StructureFit(StructureRetrieval):
         if space.width > _WIDE and n_vectors > _VECTORS_AN_ITEM * n_items:
             warn_caller(
                 f"width={space.width} gives the structure {n_vectors:,} node vectors for {n_items:,} items: "
-                f"they take long to learn, and much memory; width='auto' takes {automatic_width(n_items)}."
+                "they take long to learn and need much memory; "
+                f"width='auto' takes {automatic_width(n_items)}."
             )
 
     def _structure_batch_size(self, X):

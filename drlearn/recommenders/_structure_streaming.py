@@ -113,7 +113,7 @@ class StructureStreaming(StructureFit):
         n_paths = self.item_paths_.shape[1]
         return search_paths(as_users(item_vectors), self.structure_, n_paths, self._n_threads())[0]
 
-    def _with(self, codes):
+    def _with_again(self, codes):
         from drlearn.structure.scores import ScoreTable
 
         codes, item_paths = codes[self.item_counts_[codes] > 0], self.item_paths_.copy()

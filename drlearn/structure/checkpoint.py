@@ -69,8 +69,8 @@ class Checkpoint:
         if facts["identity"] != identity:
             raise ValueError(
                 f"checkpoint_dir={str(directory)!r} holds the checkpoint of another fit: other parameters, "
-                "other interactions or another version of drlearn; name another directory, or delete this "
-                "one to start anew."
+                "other interactions, a RandomState that has moved on, or another version of drlearn; name "
+                "another directory, or delete this one to start anew."
             )
         self.facts = facts["facts"]
 

@@ -120,17 +120,14 @@ def check_encoder(encoder, dim):
     It is left in evaluation mode.
     """
     events = torch.linspace(-1, 1, 2 * 3 * dim).view(2, 3, dim)  # (B, T, dim)
-    shape, problem = tuple(events.shape), None
+    shape, must = tuple(events.shape), "encoder must map (batch, time, dim) to the same shape, but"
     try:
         hidden = encoder.eval()(events)  # (B, T, dim)
-        made = tuple(hidden.shape) if isinstance(hidden, torch.Tensor) else f"a {type(hidden).__name__}"
     except Exception as error:  # whatever a caller's code raises
-        made, problem = f"{type(error).__name__}: {error}", error
+        raise ValueError(f"{must} of {shape} it raised {type(error).__name__}: {error}") from error
+    made = tuple(hidden.shape) if isinstance(hidden, torch.Tensor) else f"a {type(hidden).__name__}"
     if made != shape:
-        raise ValueError(
-            f"encoder must map (batch, time, dim) to the same shape, but of {shape} it made {made}; give it "
-            "`embedding_dim` inputs and outputs at every time."
-        ) from problem
+        raise ValueError(f"{must} of {shape} it made {made}; give it `embedding_dim` outputs at every time.")
     later = events.clone()  # (B, T, dim)
     later[:, -1] += 1
     if not torch.allclose(encoder(later)[:, :-1], hidden[:, :-1], atol=1e-4, equal_nan=True):
