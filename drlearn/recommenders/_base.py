@@ -191,7 +191,8 @@ class BaseRecommender(Reading, Persistent, Streaming, LearnedHTML, BaseEstimator
             recommender has `repeats=True`.
         y : truth in any form that `drlearn.metrics.f1_at_k` takes, default=None
             Where given, X is the history whole. Rows are those of the same user where both X and `y` have
-            user ids, else one a row. A 1-d `y` is ignored.
+            user ids, else one a row. A matrix without ids has the items of fit as its columns. A 1-d `y` is
+            ignored.
 
         Returns
         -------
