@@ -317,8 +317,8 @@ class Interactions(Counted, RaggedRows):
 
 
 def _holds_minus_one(vocabulary: Vocabulary) -> bool:
-    """Whether -1 is an id; of objects one by one, for their table takes long to make."""
-    if vocabulary.missing == -1:
+    """Whether -1 is an id; of objects one by one where there is no table yet, which takes long to make."""
+    if vocabulary.missing == -1 or vocabulary._index is not None:
         return -1 in vocabulary
     return any(value == -1 for value in vocabulary.ids.tolist() if not isinstance(value, str))
 
