@@ -34,6 +34,10 @@ _DTYPES = {
 }  # fmt: skip
 
 
+class Mismatch(ValueError):
+    """What is to be loaded is whole, but something else than what it is loaded into."""
+
+
 def write_model(path, facts, arrays):
     """Write facts (what JSON can hold) and arrays into the directory `path`, in place of what it holds.
 

@@ -9,10 +9,12 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from safetensors.numpy import load_file
 from sklearn.base import clone
 from torch import nn
@@ -253,16 +255,92 @@ def test_facts_that_disagree_are_refused_or_harmless(tmp_path, est):
     assert refused > 500
 
 
+class Own(nn.Module):
+    """Two maps that are one, over heads; what is no float in its state, and dropout that serving lacks."""
+
+    def __init__(self, dim=4, heads=2, dtype=None):
+        super().__init__()
+        self.heads, self.dropout, self.norm = heads, nn.Dropout(0.5), nn.BatchNorm1d(dim, dtype=dtype)
+        self.one, self.other = (nn.Linear(dim, dim, dtype=dtype) for _ in range(2))
+        self.other.weight = self.one.weight
+
+    def forward(self, events):
+        heads = self.one(events).cumsum(1).unflatten(-1, (self.heads, -1)).softmax(-1).flatten(-2)
+        return self.other(self.dropout(self.norm(heads.transpose(1, 2)).transpose(1, 2)))
+
+
+OWN = {"n_epochs": 1, "embedding_dim": 4, "random_state": 0}
+
+
+@pytest.mark.parametrize("mmap", [False, True])
 @pytest.mark.parametrize(
-    ("change", "message"),
+    "make", [partial(SoftmaxRecommender, **OWN), partial(DeepRetrievalRecommender, **SMALL)]
+)
+def test_the_weights_of_an_encoder_of_ones_own_are_kept(tmp_path, make, mmap):
+    X = make_interactions(n_users=60, n_items=40, random_state=0)
+    est, code = make(encoder=Own()).fit(X), Own()
+    est.save(tmp_path)
+    back = type(est).load(tmp_path, mmap=mmap, encoder=code)
+    assert back.get_params() == est.get_params() | {"encoder": code} and code.training
+    np.testing.assert_array_equal(back.recommend(X, k=5), est.recommend(X, k=5))
+    kept = back.softmax_model_.encoder
+    assert kept is not code and kept.one.weight is kept.other.weight and kept.norm.num_batches_tracked > 0
+    back.save(tmp_path)  # over itself, and on
+    again = type(est).load(tmp_path, encoder=Own()).partial_fit(X[:5])
+    np.testing.assert_array_equal(again.item_vectors_, est.partial_fit(X[:5]).item_vectors_)
+
+
+@pytest.mark.parametrize(
+    ("encoder", "message"),
     [
-        ({"random_state": np.random.RandomState(0)}, "random_state is a RandomState.*set_params"),
-        ({"encoder": nn.Identity()}, "encoder .*is a Identity.*pickle the estimator"),
+        (None, r"whose code no file holds: pass encoder=Own\(\.\.\.\), made as then$"),
+        (nn.Identity(), "pass encoder=Own.*; got a Identity"),
+        (Own, "pass encoder=Own.*; got a type"),
+        (Own(8), "^encoder is not made as the one of the model.*size mismatch for norm.weight"),
+        (Own(dtype=torch.float64), "^encoder is not made as.*was of torch.float32, and is of torch.float64"),
+        (Own(heads=1), "^encoder is not made as.*makes other vectors of the same events"),
     ],
 )
-def test_parameters_that_files_cannot_hold(tmp_path, change, message):
-    est = SoftmaxRecommender(n_epochs=1, embedding_dim=4, **change).fit([[1, 2, 3], [2, 3]])
-    with pytest.raises(TypeError, match=message):
+def test_another_encoder_than_the_one_that_was_fitted_is_refused(tmp_path, encoder, message):
+    est = SoftmaxRecommender(**OWN, encoder=Own()).fit([[1, 2, 3], [2, 3]])
+    est.save(tmp_path)
+    with pytest.raises(ValueError, match=message):
+        SoftmaxRecommender.load(tmp_path, encoder=encoder)
+
+
+def test_an_encoder_is_refused_where_the_model_has_none_of_ones_own(tmp_path):
+    for est in (SoftmaxRecommender(**OWN), PopularityRecommender()):
+        est.fit([[1, 2, 3], [2, 3]]).save(tmp_path)
+        with pytest.raises(ValueError, match="has no encoder of your own: leave out encoder="):
+            type(est).load(tmp_path, encoder=Own())
+
+
+class Held(nn.Identity):
+    """Holds in its state what was given."""
+
+    def get_extra_state(self):
+        return self.extra
+
+    def set_extra_state(self, extra):
+        self.extra = extra
+
+
+@pytest.mark.parametrize(
+    ("extra", "message"),
+    [({"a": 1}, "extra_state is a dict"), (torch.ones(2).bfloat16(), "extra_state has dtype torch.bfloat16")],
+)
+def test_states_that_files_cannot_hold(tmp_path, extra, message):
+    encoder = Held()
+    encoder.extra = extra
+    est = SoftmaxRecommender(**OWN, encoder=encoder).fit([[1, 2, 3], [2, 3]])
+    with pytest.raises(TypeError, match=message + ".*, which a file cannot hold"):
+        est.save(tmp_path / "model")
+    assert not (tmp_path / "model").exists()
+
+
+def test_parameters_that_files_cannot_hold(tmp_path):
+    est = SoftmaxRecommender(**OWN | {"random_state": np.random.RandomState(0)}).fit([[1, 2, 3], [2, 3]])
+    with pytest.raises(TypeError, match=r"random_state is a RandomState.*set_params"):
         est.save(tmp_path / "model")
     assert not (tmp_path / "model").exists()
 

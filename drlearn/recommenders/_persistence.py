@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from sklearn.utils.validation import check_is_fitted
 
-from drlearn._storage import read_model, write_model
+from drlearn._storage import Mismatch, read_model, write_model
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -30,14 +30,14 @@ class Persistent:
         Parameters
         ----------
         path : path-like
-            Directory; made where it is missing.
+            Directory; made where it is missing. Of an encoder of your own it gets the weights, not the code.
 
         Raises
         ------
         NotFittedError
             Before `fit`.
         TypeError
-            Where a parameter or an id cannot be kept in a file, such as an encoder of your own.
+            Where a parameter or an id cannot be kept in a file.
         OSError
             Where the disk refuses; the directory then holds what it held.
 
@@ -55,20 +55,23 @@ class Persistent:
 
         check_is_fitted(self)
         self._check_parameters()  # what would not be read back is not written
-        if self._own_code() is not None:
+        facts, arrays, parameters = {"class": type(self).__name__}, {}, self.get_params()
+        own, encoder = self._own_code(), parameters.get("encoder")
+        if own is not None and type(own) is type(encoder):
+            facts["encoder_class"] = type(parameters.pop("encoder")).__name__
+        elif own is not None or not isinstance(encoder, (str, type(None))):
             raise TypeError(
-                f"the encoder that was fitted is a {type(self._own_code()).__name__}, whose code no file can "
-                "hold; pickle the estimator instead"
+                f"encoder was set after fit to {encoder!r}, where fit had {own or 'a built-in one'}: set it "
+                "back, or fit anew, before save"
             )
-        facts, arrays = {"class": type(self).__name__}, {}
         facts["parameters"] = {
-            name: pack(_as_plain(name, value), name, arrays) for name, value in self.get_params().items()
+            name: pack(_as_plain(name, value), name, arrays) for name, value in parameters.items()
         }
         facts["state"] = self._packed_state(arrays)
         write_model(path, facts, arrays)
 
     @classmethod
-    def load(cls, path: Any, *, mmap: bool = False) -> Self:
+    def load(cls, path: Any, *, mmap: bool = False, encoder: Any = None) -> Self:
         """Read an estimator that `save` wrote.
 
         Parameters
@@ -78,6 +81,9 @@ class Persistent:
         mmap : bool, default=False
             Leave the arrays in the file: loading takes little memory, and processes that load the same
             model share it. The directory may be saved to meanwhile.
+        encoder : torch.nn.Module, default=None
+            Where the estimator was fitted with an encoder of your own: one made as that was. Its copy gets
+            the weights; it becomes the parameter of that name.
 
         Returns
         -------
@@ -90,7 +96,7 @@ class Persistent:
             Where there is no model.
         ValueError
             Where the model is of another class or a later format, or damaged: cut short, altered, or of
-            shapes that disagree.
+            shapes that disagree; where `encoder` is missing, or is not as the one that was fitted.
 
         Notes
         -----
@@ -117,11 +123,16 @@ class Persistent:
             raise ValueError(
                 f"the model in {str(path)!r} is a {facts['class']}; load it with {facts['class']}.load"
             )
+        _check_encoder_class(path, facts.get("encoder_class"), encoder)
         try:
             parameters = {name: unpack(fact, arrays) for name, fact in facts["parameters"].items()}
-            estimator = cls(**parameters)
+            estimator = cls(**parameters, **({} if encoder is None else {"encoder": encoder}))
             estimator._check_parameters()
             estimator._unpack_state(facts["state"], arrays)
+        except Mismatch as error:
+            raise ValueError(
+                f"encoder is not made as the one of the model in {str(path)!r} was: {error}"
+            ) from error
         except (ValueError, TypeError, KeyError, AttributeError, IndexError, OverflowError) as error:
             raise ValueError(
                 f"the model in {str(path)!r} makes no sense: {error}; save it anew, or restore it from a copy"
@@ -168,6 +179,17 @@ class Persistent:
         vars(self).update(state | self._derived(state))
 
 
+def _check_encoder_class(path, saved, encoder):
+    given = None if encoder is None else type(encoder).__name__
+    if saved is None and given is not None:
+        raise ValueError(f"the model in {str(path)!r} has no encoder of your own: leave out encoder=")
+    if saved != given:
+        raise ValueError(
+            f"the model in {str(path)!r} was fitted with an encoder of your own, whose code no file holds: "
+            f"pass encoder={saved}(...), made as then" + ("" if given is None else f"; got a {given}")
+        )
+
+
 def _as_plain(name, value):
     """A parameter as a file can hold it."""
     if name == "device" or (name == "checkpoint_dir" and value is not None):
@@ -176,9 +198,5 @@ def _as_plain(name, value):
         raise TypeError(
             "random_state is a RandomState, which a file cannot hold; set_params(random_state=...) to an "
             "integer or None before save"
-        )
-    if name == "encoder" and not isinstance(value, str):
-        raise TypeError(
-            f"encoder is a {type(value).__name__}, whose code no file can hold; pickle the estimator instead"
         )
     return value

@@ -21,6 +21,7 @@ from drlearn.recommenders._lists import among, distinct, items_of, take_rows
 from drlearn.recommenders._similar import SimilarItems
 
 _SCAN_CELLS = 2**25
+_OF_ENCODER = "encoder."  # names of its weights begin so
 _FEW = 4  # of so many items one is worth a copy of the vectors of those that are allowed
 _SORTED_STEPS = 200  # upwards and none downwards: by chance no rows are like that
 _BATCHES_AN_EPOCH, _BATCH_RANGE = 128, (128, 4096)
@@ -113,7 +114,8 @@ class SoftmaxBase(ClassNamePrefixFeaturesOutMixin, TransformerMixin, SimilarItem
         return int(np.clip(n_pairs // _BATCHES_AN_EPOCH, *_BATCH_RANGE))
 
     def _new_model(self, n_items):
-        from drlearn.structure.model import SoftmaxModel, check_encoder
+        from drlearn.structure.model import SoftmaxModel
+        from drlearn.structure.own_encoder import check_encoder
 
         encoder = self.encoder
         if self._own_encoder:
@@ -203,13 +205,33 @@ class SoftmaxBase(ClassNamePrefixFeaturesOutMixin, TransformerMixin, SimilarItem
     def _restored(self, state):
         from drlearn.recommenders._state import expect_array
         from drlearn.structure.model import SoftmaxModel, encoder_of, with_weights
+        from drlearn.structure.own_encoder import with_own_weights
 
         state, weights = super()._restored(state), state["softmax_model_"]
+        answer, own = state.pop("encoder_answer", None), {}
+        if answer is not None:
+            for name in [name for name in weights if name.startswith(_OF_ENCODER)]:
+                own[name.removeprefix(_OF_ENCODER)] = weights.pop(name)
         shape = state["n_items_"], weights["item_table"].shape[-1]
         weights.setdefault("item_squares", np.zeros(shape[0], np.float32))  # of models that lack them
         expect_array(state, "item_vectors_", shape, np.float32)
-        state["softmax_model_"] = with_weights(lambda: SoftmaxModel(*shape, encoder_of(weights)), weights)
+        if answer is None:
+            model = with_weights(lambda: SoftmaxModel(*shape, encoder_of(weights)), weights)
+        else:
+            model = with_weights(lambda: SoftmaxModel(*shape, None), weights)
+            model.encoder = with_own_weights(self.encoder, own, answer)
+        state["softmax_model_"] = model
         return state
+
+    def _packed_state(self, arrays):
+        facts, own = super()._packed_state(arrays), self._own_code()
+        if own is not None:
+            from drlearn.recommenders._state import pack
+            from drlearn.structure.own_encoder import answer_of
+
+            answer = answer_of(own, self.item_vectors_.shape[1])
+            facts["encoder_answer"] = pack(answer, "encoder_answer", arrays)
+        return facts
 
     def _parameters_of_fit(self):
         """Parameters that shape what `fit` made, as they were then."""

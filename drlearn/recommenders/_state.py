@@ -45,11 +45,9 @@ def pack(value, name, arrays):
     if isinstance(value, sparse.csr_array):
         return {"kind": "csr", "shape": list(value.shape), **fields(value, ("data", "indices", "indptr"))}
     if hasattr(value, "state_dict"):
-        weights = {key: tensor.detach().cpu().numpy() for key, tensor in value.state_dict().items()}
-        return {
-            "kind": "weights",
-            "arrays": {key: pack(array, f"{name}.{key}", arrays) for key, array in weights.items()},
-        }
+        weights = {f"{name}.{key}": tensor for key, tensor in value.state_dict().items()}
+        facts = [pack(_weight(tensor, key), key, arrays) for key, tensor in weights.items()]
+        return {"kind": "weights", "arrays": dict(zip(value.state_dict(), facts, strict=True))}
     raise TypeError(f"{name} is a {type(value).__name__}, which a file cannot hold")
 
 
@@ -64,6 +62,16 @@ def _pack_array(array, name, arrays):
         raise TypeError(f"{name} has dtype {array.dtype}, which a file cannot hold")
     arrays[name] = array
     return fact
+
+
+def _weight(tensor, name):
+    """A weight as an array; a caller's own module may have any in its state."""
+    if not hasattr(tensor, "detach"):
+        raise TypeError(f"{name} is a {type(tensor).__name__}, which a file cannot hold")
+    try:
+        return tensor.detach().cpu().numpy()
+    except TypeError as error:  # numpy has no such numbers
+        raise TypeError(f"{name} has dtype {tensor.dtype}, which a file cannot hold") from error
 
 
 def _plain(value):

@@ -113,30 +113,6 @@ def export_encoder(model):
     return EncoderArrays(model.item_table.numpy(), gru is not None, *copies)
 
 
-@torch.no_grad()
-def check_encoder(encoder, dim):
-    """Raise where a caller's own encoder makes other shapes, or its vectors know of later events.
-
-    It is left in evaluation mode.
-    """
-    events = torch.linspace(-1, 1, 2 * 3 * dim).view(2, 3, dim)  # (B, T, dim)
-    shape, must = tuple(events.shape), "encoder must map (batch, time, dim) to the same shape, but"
-    try:
-        hidden = encoder.eval()(events)  # (B, T, dim)
-    except Exception as error:  # whatever a caller's code raises
-        raise ValueError(f"{must} of {shape} it raised {type(error).__name__}: {error}") from error
-    made = tuple(hidden.shape) if isinstance(hidden, torch.Tensor) else f"a {type(hidden).__name__}"
-    if made != shape:
-        raise ValueError(f"{must} of {shape} it made {made}; give it `embedding_dim` outputs at every time.")
-    later = events.clone()  # (B, T, dim)
-    later[:, -1] += 1
-    if not torch.allclose(encoder(later)[:, :-1], hidden[:, :-1], atol=1e-4, equal_nan=True):
-        raise ValueError(
-            "encoder must give vectors that know the events up to their time only, but those before the last "
-            "event changed with it: it would learn from what it is to predict. Make it causal."
-        )
-
-
 class SoftmaxModel(nn.Module):
     """A user encoder and one table of item vectors, in and out, under a cosine softmax.
 
