@@ -1,6 +1,8 @@
-"""What rows of events amount to: sizes, counts of items, the matrix of counts, how they are shown."""
+"""What rows of events amount to: sizes, counts of items, their matrix, their table, how they are shown."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import numpy as np
 from scipy import sparse
@@ -94,3 +96,37 @@ class Counted:
         matrix = sparse.csr_array((ones, self.items, self.indptr), shape=self.shape, copy=True)
         matrix.sum_duplicates()
         return matrix
+
+    def to_frame(self) -> Any:
+        """Return the events as a pandas table, which `from_frame` reads.
+
+        Returns
+        -------
+        df : pandas.DataFrame
+            One row an event, user by user, each user's in their order. Columns "user", "item" and,
+            where there are such, "timestamp" (datetimes are UTC) and "weight". Users without events
+            leave no row.
+
+        Raises
+        ------
+        ImportError
+            Where pandas is missing.
+
+        Examples
+        --------
+        >>> from drlearn import Interactions
+        >>> X = Interactions.from_sequences([["b", "a"], ["b"]], user_ids=[7, 3])
+        >>> X.to_frame()
+           user item
+        0     7    b
+        1     7    a
+        2     3    b
+        """
+        try:
+            import pandas as pd
+        except ImportError as error:
+            raise ImportError("to_frame makes a pandas table: pip install pandas") from error
+        columns = {"user": np.repeat(self.user_ids, self.lengths), "item": self.item_ids[self.items]}
+        columns |= {"timestamp": self.times} if self.times is not None else {}
+        columns |= {"weight": self.weights} if self.weights is not None else {}
+        return pd.DataFrame(columns)

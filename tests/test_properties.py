@@ -53,6 +53,13 @@ def test_frames_become_rows_in_order(rows):
 
 
 @often
+@given(events)
+def test_rows_become_the_frame_that_they_are_read_from(rows):
+    df = frame_of(rows).sort_values(["user", "timestamp"], kind="stable", ignore_index=True)
+    pd.testing.assert_frame_equal(read(rows).to_frame(), df, check_dtype=False)
+
+
+@often
 @given(events, st.integers(0, 30))
 def test_appended_rows_are_those_of_the_whole_table(rows, cut):
     rows = sorted(rows, key=lambda row: row[2])

@@ -253,6 +253,29 @@ def test_counts_and_matrix_add_up(X):
     assert X.item_counts().dtype == np.int64 and len(X[:0].item_counts()) == 15
 
 
+DAYS = np.array(["2020-01-02", "2020-01-03", "2020-01-01"], "M8[us]")
+
+
+@pytest.mark.parametrize("times", [None, [3, 4, 1], DAYS])
+@pytest.mark.parametrize("weights", [None, [1.0, 0.5, 2.0]])
+def test_a_table_holds_all_that_rows_do(times, weights):
+    X = Interactions(
+        [0, 2, 2, 3], [1, 0, 1], item_vocabulary=Vocabulary(["a", "b"]), user_ids=["u", "v", "w"],
+        times=times, weights=weights,
+    )  # fmt: skip
+    df = X.to_frame()
+    assert df[["user", "item"]].values.tolist() == [["u", "b"], ["u", "a"], ["w", "b"]]
+    assert ("timestamp" in df, "weight" in df) == (times is not None, weights is not None)
+    assert Interactions.from_frame(df) == X.drop_empty()
+    assert X[:0].to_frame().columns.tolist() == df.columns.tolist() and len(X[:0].to_frame()) == 0
+
+
+def test_a_table_needs_pandas(X, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    with pytest.raises(ImportError, match="pip install pandas"):
+        X.to_frame()
+
+
 def test_reindex_matches_by_id(X):
     wanted = Vocabulary(["new", *reversed(X.item_ids[5:])])
     part, dropped = X.reindex(wanted)
