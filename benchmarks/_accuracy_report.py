@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import textwrap
 from typing import NamedTuple
 
 import numpy as np
@@ -135,7 +136,7 @@ class Bar(NamedTuple):
 
 
 def draw(summary, path):
-    """F at the shortest lists as bars, a panel a data set and mode."""
+    """F at the shortest lists as bars: a row of panels a data set, one a mode, with the same methods."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -144,30 +145,39 @@ def draw(summary, path):
     found = {row["seen"] for part in summary.values() for row in part["rows"]}
     modes = [mode for mode in ("removed", "kept") if mode in found]
     bars = {(name, mode): bars_of(summary[name], mode) for name in summary for mode in modes}
-    height = 0.28 * max(map(len, bars.values())) + 1.0
-    shape, size = (len(modes), len(summary)), (1.2 + 4.6 * len(summary), height * len(modes))
-    figure, panels = pyplot.subplots(*shape, figsize=size, squeeze=False, layout="constrained")
+    labels = {n: [*dict.fromkeys(bar.label for m in modes for bar in bars[n, m])] for n in summary}
+    heights = [0.3 * len(labels[name]) + 0.9 for name in summary]
+    figure, panels = pyplot.subplots(
+        len(summary), len(modes), figsize=(2.6 + 3.3 * len(modes), sum(heights)), squeeze=False,
+        sharey="row", height_ratios=heights, layout="constrained",
+    )  # fmt: skip
     for (name, mode), drawn in bars.items():
-        panel = panels[modes.index(mode), list(summary).index(name)]
+        panel = panels[list(summary).index(name), modes.index(mode)]
+        for bar in drawn:
+            _draw_bar(panel, labels[name].index(bar.label), bar)
         panel.set_visible(bool(drawn))  # a mode may not have been run
-        for place, bar in enumerate(drawn):
-            style = {"color": bar.colour}
-            if bar.hollow:
-                style = {"color": "white", "edgecolor": bar.colour, "hatch": "///"}
-            error = {"xerr": bar.deviation or None, "error_kw": {"linewidth": 1}}
-            panel.barh(place, bar.mean, height=0.7, **style, **error)
-            at = {"xytext": (3, 0), "textcoords": "offset points", "va": "center", "fontsize": 7}
-            panel.annotate(f"{bar.mean:.2f}", (bar.mean + bar.deviation, place), **at)
-        panel.set_yticks(range(len(drawn)), [bar.label for bar in drawn], fontsize=8)
-        panel.invert_yaxis()
-        panel.margins(x=0.14)
-        panel.set_title(f"{name}, seen items {mode}", fontsize=9)
+        panel.margins(x=0.18)
+        panel.set_title(f"{name}, seen items {mode}", fontsize=10)
         hatched = f"; hatched: {LABEL}" if any(bar.hollow for bar in drawn) else ""
-        panel.set_xlabel(f"F@{shortest(summary[name])}, %{hatched}", fontsize=8)
+        panel.set_xlabel(f"F@{shortest(summary[name])}, %{hatched}", fontsize=9)
         panel.tick_params(axis="x", labelsize=8)
         panel.spines[["top", "right"]].set_visible(False)
+    for name, (panel, *_) in zip(summary, panels, strict=True):
+        wrapped = [textwrap.fill(label, 30) for label in labels[name]]
+        panel.set_yticks(range(len(wrapped)), wrapped, fontsize=9)
+        panel.set_ylim(len(wrapped) - 0.4, -0.6)
     figure.savefig(path, dpi=150)
     pyplot.close(figure)
+
+
+def _draw_bar(panel, place, bar):
+    style = {"color": bar.colour}
+    if bar.hollow:
+        style = {"color": "white", "edgecolor": bar.colour, "hatch": "///"}
+    error = {"xerr": bar.deviation or None, "error_kw": {"linewidth": 1}}
+    panel.barh(place, bar.mean, height=0.7, **style, **error)
+    at = {"xytext": (3, 0), "textcoords": "offset points", "va": "center", "fontsize": 8}
+    panel.annotate(f"{bar.mean:.2f}", (bar.mean + bar.deviation, place), **at)
 
 
 def shortest(part):
