@@ -1,5 +1,6 @@
 """A fit that was cut short goes on to the result that it would have had."""
 
+import copy
 import os
 import subprocess
 import sys
@@ -350,23 +351,88 @@ def test_a_checkpoint_is_no_estimator(X, tmp_path, monkeypatch):
         SoftmaxRecommender.load(tmp_path)
 
 
+@pytest.fixture(scope="module")
+def fitted(X):
+    """Recommenders fitted to two thirds of the users; a seed of None is drawn where an update begins."""
+    models = {type(est): clone(est).fit(X[:100]) for est in RECOMMENDERS}
+    return lambda est, **parameters: copy.deepcopy(models[type(est)]).set_params(**parameters)
+
+
+@pytest.mark.parametrize(
+    ("est", "n", "n_epochs"),
+    [(RECOMMENDERS[0], n, 6) for n in (1, 2, 6)] + [(RECOMMENDERS[1], n, 12) for n in (1, 4, 6, 7, 9, 12)],
+)
+def test_an_update_goes_on_where_it_was_cut_short(est, n, n_epochs, X, fitted, tmp_path, monkeypatch):
+    topics_drawn_from(monkeypatch)
+    wanted = fitted(est).partial_fit(X[90:])
+    cut = fitted(est, checkpoint_dir=tmp_path)
+    before = state_of(cut)
+    with monkeypatch.context() as patch, pytest.raises(Stop):
+        stop_in(patch, n)
+        cut.partial_fit(X[90:])
+    assert state_of(cut) == before and (tmp_path / "model.json").exists() == (n > 1)
+    with monkeypatch.context() as patch:
+        again = fitted(est, checkpoint_dir=tmp_path, n_jobs=1)
+        stop_in(patch, n_epochs - n + 2)  # what was learned before is not learned again
+        again.partial_fit(X[90:])
+    assert state_of(again) == state_of(wanted)
+    losses = [[v for k, v in one.history_[-1].items() if "loss" in k] for one in (again, wanted)]
+    assert losses[0] == losses[1] and not list(tmp_path.iterdir())
+
+
+def test_an_update_without_a_seed_keeps_the_one_it_began_with(X, fitted, tmp_path, monkeypatch):
+    est = RECOMMENDERS[1]
+    wanted = fitted(est, random_state=np.random.RandomState(5)).partial_fit(X[90:])
+    monkeypatch.setattr("numpy.random.mtrand._rand", np.random.RandomState(5))  # what None draws from
+    again = fitted(est, random_state=None, checkpoint_dir=tmp_path)
+    for n in (3, 8):
+        with monkeypatch.context() as patch, pytest.raises(Stop):
+            stop_in(patch, n)
+            again.partial_fit(X[90:])
+    assert state_of(again.partial_fit(X[90:])) == state_of(wanted)  # the state has moved on meanwhile
+
+
+@each
+def test_other_updates_do_not_touch_a_checkpoint(est, X, fitted, tmp_path, monkeypatch):
+    with monkeypatch.context() as patch, pytest.raises(Stop):
+        stop_in(patch, 3)
+        fitted(est, checkpoint_dir=tmp_path).partial_fit(X[90:])
+    kept = {file.name: file.read_bytes() for file in tmp_path.iterdir()}
+    updated = fitted(est).partial_fit(X[90:95]).set_params(checkpoint_dir=tmp_path)
+    forgetful = fitted(est, checkpoint_dir=tmp_path).forget_users([3])
+    changes = [(updated, X[95:]), (forgetful, X[90:]), (fitted(est, checkpoint_dir=tmp_path), X[91:])]
+    changes += [(fitted(est, checkpoint_dir=tmp_path, learning_rate=0.02), X[90:])]
+    if hasattr(est, "item_paths_"):
+        changes += [(fitted(est, checkpoint_dir=tmp_path).remove_items([3]), X[90:])]
+    for other, data in changes:
+        with pytest.raises(ValueError, match=r"checkpoint_dir=.*of another fit or update.*another model"):
+            other.partial_fit(data)
+    with pytest.raises(ValueError, match="of another fit or update"):
+        clone(est).set_params(checkpoint_dir=tmp_path).fit(X)
+    assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == kept
+
+
 KILLED = """
 import os, random, signal, sys, time, warnings
 import test_checkpoint as t
 warnings.simplefilter("ignore")
 t.checkpoint.SECONDS_BETWEEN = 0.0
 X, home = t.make_interactions(150, 60, random_state=0), sys.argv[1]
+fitted = t.DeepRetrievalRecommender(**t.QUICK, n_jobs=1).fit(X[:100])
+
+def job(**parameters):
+    if sys.argv[2] == "fit":
+        return t.DeepRetrievalRecommender(**t.QUICK, n_jobs=1, **parameters).fit(X)
+    return t.copy.deepcopy(fitted).set_params(**parameters).partial_fit(X[90:])
+
+wanted = t.state_of(job())
 started = time.monotonic()
-wanted = t.state_of(t.DeepRetrievalRecommender(**t.QUICK, n_jobs=1).fit(X))
-long = time.monotonic() - started
-started = time.monotonic()
-t.DeepRetrievalRecommender(**t.QUICK, n_jobs=1).fit(X)  # without compilation
+job()  # without compilation
 long, rng, kills, whole = time.monotonic() - started, random.Random(0), 0, 0
 while kills < 50:
     child = os.fork()
     if child == 0:
-        est = t.DeepRetrievalRecommender(**t.QUICK, n_jobs=1, checkpoint_dir=home).fit(X)
-        os._exit(0 if t.state_of(est) == wanted else 1)
+        os._exit(0 if t.state_of(job(checkpoint_dir=home)) == wanted else 1)
     time.sleep(rng.uniform(0, 0.6 * long))
     os.kill(child, signal.SIGKILL)
     _, status = os.waitpid(child, 0)
@@ -375,18 +441,18 @@ while kills < 50:
     else:
         assert os.WEXITSTATUS(status) == 0, "another model"
         whole += 1
-est = t.DeepRetrievalRecommender(**t.QUICK, n_jobs=1, checkpoint_dir=home).fit(X)
-assert t.state_of(est) == wanted
+assert t.state_of(job(checkpoint_dir=home)) == wanted
 print(kills, whole + 1, flush=True)
 """
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="no fork")
-def test_killed_at_fifty_random_moments(tmp_path):
-    """Children that fit and are killed; whichever ends in between has the model of the fit without kills."""
+@pytest.mark.parametrize("job", ["fit", "update"])
+def test_killed_at_fifty_random_moments(job, tmp_path):
+    """Children that learn and are killed; whichever ends in between has the model of one without kills."""
     run = subprocess.run(
-        [sys.executable, "-c", KILLED, tmp_path / "checkpoint"], cwd=Path(__file__).parent, text=True,
+        [sys.executable, "-c", KILLED, tmp_path / "checkpoint", job], cwd=Path(__file__).parent, text=True,
         capture_output=True, timeout=300, env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
     )  # fmt: skip
     assert run.returncode == 0, run.stderr

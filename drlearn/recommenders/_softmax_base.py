@@ -90,15 +90,17 @@ class SoftmaxBase(ClassNamePrefixFeaturesOutMixin, TransformerMixin, SimilarItem
     def _seed(self):
         return int(check_random_state(self.random_state).randint(2**31 - 1))
 
-    def _checkpoint(self, X):
-        """What an earlier call of the same fit reached, and the fit's seed."""
+    def _checkpoint(self, X, **learned):
+        """What an earlier call of the same fit, or update of what was `learned`, reached; and its seed."""
         from drlearn.structure.checkpoint import Checkpoint, identity_of
 
         parameters, seed = self.get_params(), self._seed()
         for name in ("checkpoint_dir", "n_jobs", "verbose"):  # decide nothing
             del parameters[name]
         parameters["random_state"] = None if self.random_state is None else seed  # without one any goes on
-        identity = "" if self.checkpoint_dir is None else identity_of(type(self).__name__, parameters, X)
+        identity = ""
+        if self.checkpoint_dir is not None:
+            identity = identity_of(type(self).__name__, parameters | learned, X)
         checkpoint = Checkpoint(self.checkpoint_dir, identity, draws=self._own_encoder)
         return checkpoint, checkpoint.facts.setdefault("seed", seed)
 
@@ -135,17 +137,21 @@ class SoftmaxBase(ClassNamePrefixFeaturesOutMixin, TransformerMixin, SimilarItem
             learning_rate=rate * self.learning_rate, seed=seed, shards=shards, **options,
         )  # fmt: skip
 
-    def _stream(self, X, fresh, shards):
+    def _learned(self):
+        """What decides an update beside parameters and events: modules and arrays, by name."""
+        return {"softmax_model_": self.softmax_model_, "item_counts_": self.item_counts_}
+
+    def _stream(self, X, fresh, seed, shards):
         """What fresh events are learned from, and a copy of the model that has room for new items."""
         from drlearn.structure.streaming import grown_model, streaming_rows
 
-        n_replayed, rng = int(REPLAY * fresh.sum()), stream(self._seed(), 6, X.n_events)
+        n_replayed, rng = int(REPLAY * fresh.sum()), stream(seed, 6, X.n_events)
         rows = streaming_rows(X, fresh, self.history_length, self.repeats, n_replayed, rng)
         return rows, grown_model(
             self.softmax_model_, X.n_items, rows, self.item_counts_, self.history_length, shards
         )
 
-    def _train_on(self, rows, model, counts, batch_size, seed, shards):
+    def _train_on(self, rows, model, counts, batch_size, seed, shards, checkpoint):
         """A few epochs over what `_stream` gave; return the last one's loss, None where none is learned."""
         from drlearn.structure.streaming import memory_of
 
@@ -159,10 +165,15 @@ class SoftmaxBase(ClassNamePrefixFeaturesOutMixin, TransformerMixin, SimilarItem
             model, None, rows.X, rows.targets, counts, STREAM_EPOCHS, STREAM_RATE, batch_size, seed,
             shards, item_rates=item_rates, memory=memory,
         )  # fmt: skip
-        for epoch in range(STREAM_EPOCHS):
+        parts, reached = {"model": model, **trainer.optimizers}, checkpoint.facts
+        checkpoint.restore(parts)
+        trainer.step, trainer.topics = reached.get("step", 0), checkpoint.arrays.get("topics")
+        for epoch in range(reached.get("epoch", 0), STREAM_EPOCHS):
             with progress_bar(trainer.n_pairs, f"update, epoch {epoch + 1}", self.verbose) as bar:
                 loss, _ = trainer.epoch(epoch, progress=bar.update)
-        return loss
+            facts = {"epoch": epoch + 1, "step": trainer.step, "softmax_loss": loss}
+            checkpoint.keep(facts, parts, {"topics": trainer.topics})
+        return checkpoint.facts["softmax_loss"]
 
     def _check_pairs(self, X):
         """Raise unless some user has an event that follows another: a new item's, unless `repeats`."""

@@ -152,12 +152,15 @@ class Streaming:
         counts = np.pad(self.item_counts_, (0, merged.n_items - known.n_items))
         counts += np.bincount(merged.items[fresh], minlength=merged.n_items)
         state = self._update(merged, fresh, counts)
+        checkpoint = state.pop("checkpoint", None)
         state |= {
             "_fit_X": merged, "item_counts_": counts, "removed_items_": self.removed_items_,
             "n_items_": merged.n_items, "n_features_in_": merged.n_items,
         }  # fmt: skip
         nameless = ("feature_names_in_",) if merged.n_items > known.n_items else ()  # columns of new items
         self._put(state | self._derived(state), nameless)
+        if checkpoint is not None:
+            checkpoint.clear()
         return self
 
     def forget_users(self, user_ids: Any) -> Self:

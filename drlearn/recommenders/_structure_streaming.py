@@ -26,11 +26,12 @@ class StructureStreaming(StructureFit):
         from drlearn.structure.training import Shards
 
         history, started = TrainingHistory(self.history_, self.verbose), time.perf_counter()
-        seed, space = self._seed() + int(counts.sum()), self.path_space_  # other draws every time
+        checkpoint, first = self._checkpoint(X, fresh=fresh, **self._learned())
+        seed, space = first + int(counts.sum()), self.path_space_  # other draws every time
         with self._sessions(seed)[0], Shards(self._n_training_threads()) as shards:
-            rows, model = self._stream(X, fresh, shards)
+            rows, model = self._stream(X, fresh, first, shards)
             batch_size = self._batch_size(X)  # as in a fit of all events: smaller ones cost more a step
-            softmax_loss = self._train_on(rows, model, counts, batch_size, seed, shards)
+            softmax_loss = self._train_on(rows, model, counts, batch_size, seed, shards, checkpoint)
             seconds_e, started = time.perf_counter() - started, time.perf_counter()
             users, events = encode_pairs(model, rows.X, rows.targets, self.history_length, shards)
             met, fresh_events = rows.X.items[events], rows.fresh[events]
@@ -39,9 +40,11 @@ class StructureStreaming(StructureFit):
             )
             seconds_m, started = time.perf_counter() - started, time.perf_counter()
             probe = self._probe(X, None, model, counts, seed, shards)
-            structure = copy.deepcopy(self.structure_model_)
-            batch_size = self._structure_batch_size(X)
-            structure_loss = self._follow(users, met, structure, item_paths, probe, batch_size, seed, shards)
+            models, batch_size = (model, copy.deepcopy(self.structure_model_)), self._structure_batch_size(X)
+            structure_loss = self._follow(
+                users, met, models, item_paths, probe, batch_size, seed, shards, checkpoint
+            )
+            structure = models[1]
         index, network = build_path_index(item_paths), structure.export()
         path_vectors = probe.item_vectors[index.items]
         row = _diagnostics.structure_row(probe, network, item_paths, index, path_vectors, space, counts)
@@ -55,23 +58,34 @@ class StructureStreaming(StructureFit):
             "alpha_": self._alpha(counts, space), "history_": history, "n_iter_": self.n_iter_,
             **self._served(path_vectors),
             "beam_curve_": _diagnostics.beam_curve(probe, network, index, path_vectors, space),
+            "checkpoint": checkpoint,
         }  # fmt: skip
 
-    def _follow(self, users, met, structure, item_paths, probe, batch_size, seed, shards):
+    def _learned(self):
+        names = "structure_model_", "item_paths_"
+        scores, removed = self.path_scores_._asdict(), self._fit_X.item_vocabulary.encode(self.removed_items_)
+        own = {name: getattr(self, name) for name in names} | scores | {"removed_items_": removed}
+        return super()._learned() | own
+
+    def _follow(self, users, met, models, item_paths, probe, batch_size, seed, shards, checkpoint):
         """A few epochs of the structure, to find what the softmax now ranks first; return the last loss."""
         from drlearn.structure.training import PathTargets, StructureTrainer
 
         if len(met) == 0:  # nothing followed a history
             return None
-        targets = PathTargets.of(item_paths, self.path_space_, "cpu")
+        (model, structure), targets = models, PathTargets.of(item_paths, self.path_space_, "cpu")
         drawing = stream(seed, 7), "update, draws"
         items = self._drawn(users, met, structure.export(), item_paths, probe, *drawing)
         trainer = StructureTrainer(structure, users, batch_size=batch_size, seed=seed, shards=shards)
-        for epoch in range(FOLLOW_EPOCHS):
+        parts = {"structure": structure, "structure_optimizer": trainer.optimizer}
+        checkpoint.restore(parts)
+        parts["model"] = model  # which has learned since it was restored
+        for epoch in range(checkpoint.facts.get("structure_epoch", 0), FOLLOW_EPOCHS):
             rate = 1 - epoch / FOLLOW_EPOCHS
             with progress_bar(len(items), f"update, structure {epoch + 1}", self.verbose) as bar:
                 loss = trainer.epoch((0, epoch), items, targets, rate, bar.update)
-        return loss
+            checkpoint.keep({"structure_epoch": epoch + 1, "structure_loss": loss}, parts, {})
+        return checkpoint.facts["structure_loss"]
 
     def _maximize_streaming(self, users, items, model, counts):
         """M-step for the items of fresh events: old scores decay, new ones join (2021 version, section 3)."""

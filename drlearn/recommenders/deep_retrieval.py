@@ -103,8 +103,9 @@ class DeepRetrievalRecommender(StructureStreaming):
     device : str, default="cpu"
         Torch device of `fit`, such as "cuda"; `partial_fit` and serving stay on the processor.
     checkpoint_dir : path-like, default=None
-        Where `fit` keeps its state: after every round, and after epochs once a minute at most. The same
-        `fit`, called again after it was cut short, goes on from there to the same result. Removed at the end.
+        Where `fit` and `partial_fit` keep their state: after every round, and after epochs once a minute at
+        most. The same call after one that was cut short goes on from there to the same result. Removed at the
+        end.
     n_jobs : int, default=None
         Threads; None means all cores granted to the process. Results do not depend on it.
     random_state : int, RandomState or None, default=None

@@ -49,8 +49,8 @@ class SoftmaxRecommender(SoftmaxBase):
     device : str, default="cpu"
         Torch device of `fit`, such as "cuda"; `partial_fit` and serving stay on the processor.
     checkpoint_dir : path-like, default=None
-        Where `fit` keeps its state after epochs, once a minute at most. The same `fit`, called again after
-        it was cut short, goes on from there to the same result. Removed at the end.
+        Where `fit` and `partial_fit` keep their state after epochs, once a minute at most. The same call
+        after one that was cut short goes on from there to the same result. Removed at the end.
     n_jobs : int, default=None
         Threads; None means all cores granted to the process. Results do not depend on it. The product of
         a scan runs on BLAS's own.
@@ -146,12 +146,14 @@ class SoftmaxRecommender(SoftmaxBase):
         from drlearn.structure.training import Shards
 
         history, started = TrainingHistory(self.history_, self.verbose), time.perf_counter()
-        seed = self._seed() + int(counts.sum())  # other draws every time
+        checkpoint, first = self._checkpoint(X, fresh=fresh, **self._learned())
+        seed = first + int(counts.sum())  # other draws every time
         with self._sessions(seed)[0], Shards(self._n_training_threads()) as shards:
-            rows, model = self._stream(X, fresh, shards)
-            loss = self._train_on(rows, model, counts, self._batch_size(X), seed, shards)
+            rows, model = self._stream(X, fresh, first, shards)
+            loss = self._train_on(rows, model, counts, self._batch_size(X), seed, shards, checkpoint)
             history.record(epoch="partial_fit", softmax_loss=loss, seconds=time.perf_counter() - started)
-        return {"softmax_model_": model, "item_vectors_": model.export_item_vectors(), "history_": history}
+        updated = {"softmax_model_": model, "item_vectors_": model.export_item_vectors(), "history_": history}
+        return updated | {"checkpoint": checkpoint}
 
     def _rank(self, X, k, allowed, seen):
         return *self._scan(self._encode(X), self.item_vectors_, k, allowed, seen), None

@@ -1,4 +1,4 @@
-"""Where a fit that was cut short goes on: its parts after the last epoch or round, in a directory."""
+"""Where what was cut short goes on: the parts of a fit or update after its last epoch or round, on disk."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SECONDS_BETWEEN = 60.0  # an epoch that ends sooner after the last writing is no
 
 
 class Checkpoint:
-    """What a fit reached: facts, arrays, and the state of modules and optimizers.
+    """What a fit or an update reached: facts, arrays, and the state of modules and optimizers.
 
     Parameters
     ----------
@@ -68,9 +68,9 @@ class Checkpoint:
             )
         if facts["identity"] != identity:
             raise ValueError(
-                f"checkpoint_dir={str(directory)!r} holds the checkpoint of another fit: other parameters, "
-                "other interactions, a RandomState that has moved on, or another version of drlearn; name "
-                "another directory, or delete this one to start anew."
+                f"checkpoint_dir={str(directory)!r} holds the checkpoint of another fit or update: other "
+                "parameters, other interactions, another model to update, a RandomState that has moved on, "
+                "or another version of drlearn; name another directory, or delete this one to start anew."
             )
         self.facts = facts["facts"]
 
@@ -154,6 +154,7 @@ def identity_of(name, parameters, X):
     name : str
         Of the estimator's class.
     parameters : dict
+        And for an update the modules and arrays that it starts from.
     X : Interactions
     """
     digest = hashlib.sha256(f"{__version__} {name}".encode())
@@ -166,6 +167,8 @@ def identity_of(name, parameters, X):
                 digest.update(_told(plain).encode())
             for tensor in value.state_dict().values():
                 digest.update(tensor.cpu().numpy().tobytes())
+        elif isinstance(value, np.ndarray):
+            digest.update(f"{key}={_told(value)}".encode())
         else:
             value = value.item() if isinstance(value, np.generic) else value  # whose repr names its type
             digest.update(f"{key}={value!r}".encode())

@@ -132,8 +132,9 @@ class JointTrainer:
     `targets`, such as those of `target_events`, are learned from; without `repeats` against items
     not met before. What is to be told is the next event; in the last `LATER_SHARE` of the epochs one
     of the row's later events, as `places_ahead` draws them. `item_rates` are shares of the learning rate
-    by item, 1 by default. A model that was trained before goes on from its `item_squares`; `memory` is
-    the `Memory` of what it would have told some of the events.
+    by item, 1 by default. A model that was trained before goes on from its `item_squares`, with the
+    `topics` (n_items,) that its items had at first; `memory` is the `Memory` of what it would have told
+    some of the events.
     """
 
     def __init__(self, model, structure, X, targets, counts, *, history_length, repeats, horizon, n_negatives,
@@ -149,7 +150,7 @@ class JointTrainer:
         self._n_steps, self.step = n_epochs * max(1, -(-self.n_pairs // batch_size)), 0
         self._rate = learning_rate
         self._item_rates = np.ones(len(counts), np.float32) if item_rates is None else item_rates
-        self._trained_before, self._topics = bool(model.item_squares.any()), None
+        self._trained_before, self.topics = bool(model.item_squares.any()), None
         self._table_optimizer = RowAdam(
             model.item_table, learning_rate, model.item_squares if self._trained_before else None
         )
@@ -173,13 +174,13 @@ class JointTrainer:
         """Run one epoch; return the mean losses of softmax and structure (None without paths)."""
         rng = stream(self._seed, 0, number)
         self._model.train()
-        if self._topics is None or not self._trained_before:  # else items hardly move any more
-            self._topics = self._found_topics(rng)
-        negatives = Negatives(self._counts, self._n_negatives, self._topics)
+        if self.topics is None or not self._trained_before:  # else items hardly move any more
+            self.topics = self._found_topics(rng)
+        negatives = Negatives(self._counts, self._n_negatives, self.topics)
         windows = training_windows(self._indptr, self._history_length, rng)
         place = places_ahead(self._indptr, self._horizon if number >= self._first_later else 1, rng)
         wanted, totals = (self._items[place], self._targets[place]), np.zeros(3)
-        topic = self._topics[self._items[windows.first + windows.length - 1]]  # of its last input
+        topic = self.topics[self._items[windows.first + windows.length - 1]]  # of its last input
         n_parts = n_shards(self._batch_size, self._model.item_table.device)
         groups = sharded_batches(windows, topic, self._batch_size / n_parts, n_parts, rng)
 
