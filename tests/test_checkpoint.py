@@ -15,7 +15,7 @@ from drlearn import DeepRetrievalRecommender, SoftmaxRecommender
 from drlearn._history import TrainingHistory
 from drlearn.datasets import make_interactions
 from drlearn.recommenders import _diagnostics, _path_weight
-from drlearn.structure import checkpoint, negatives
+from drlearn.structure import checkpoint, negatives, training
 from drlearn.structure.training import JointTrainer, StructureTrainer
 
 SOFTMAX = {"n_epochs": 4, "embedding_dim": 8, "random_state": 0}
@@ -285,6 +285,17 @@ def test_training_that_diverges_says_so(est, X):
         clone(est).set_params(learning_rate=1e30).fit(X)
     with pytest.raises(FloatingPointError, match="training diverged: in epoch 1"):  # in the last step of all
         clone(est).set_params(learning_rate=1e30, n_epochs=1).fit([["a", "b", "c"], ["b", "c"]])
+
+
+def test_a_structure_that_diverges_says_so(X, monkeypatch):
+    est = DeepRetrievalRecommender(**QUICK).fit(X[:100])
+    wanted, before = est.recommend(X[:5]), dict(vars(est))
+    monkeypatch.setattr(training, "STRUCTURE_LEARNING_RATE", 1e38)
+    for learn in (est.partial_fit, est.fit):
+        with pytest.raises(FloatingPointError, match=r"training diverged: in .*epoch . "):
+            learn(X[90:])
+        assert vars(est) == before
+    np.testing.assert_array_equal(est.recommend(X[:5]), wanted)
 
 
 class Fading(nn.Module):

@@ -121,8 +121,15 @@ class Batch(NamedTuple):
     shards: list
 
 
-def _is_finite(parameter):
-    return math.isfinite(float(torch.linalg.vector_norm(parameter.detach())))
+def _check_finite(loss, modules, where, remedy):
+    """Raise where training diverged, at the latest in its last step, which no loss tells of."""
+    learned = [p.detach() for module in modules for p in module.parameters() if p.requires_grad]
+    finite = all(math.isfinite(float(torch.linalg.vector_norm(p))) for p in learned)
+    if not (finite and math.isfinite(loss)):
+        raise FloatingPointError(
+            f"training diverged: in {where} the loss became {loss if finite else math.nan}; {remedy}, or see "
+            "what a custom encoder returns."
+        )
 
 
 class JointTrainer:
@@ -195,13 +202,9 @@ class JointTrainer:
                 progress(sum(int(windows.length[part].sum()) for part in parts))
         self._model.item_squares.copy_(self._table_optimizer.row_squares())
         means = totals[:2] / max(1, totals[2])
-        learned = [p for p in self._model.parameters() if p.requires_grad]
-        means += 0 if all(map(_is_finite, learned)) else np.nan  # after the last step
-        if not np.isfinite(means).all():
-            raise FloatingPointError(
-                f"training diverged: in epoch {number + 1} the loss became {means.sum()}; lower "
-                f"learning_rate (here {self._rate:g}), or see what a custom encoder returns."
-            )
+        modules = [self._model] if targets is None else [self._model, self._structure]
+        remedy = f"lower learning_rate (here {self._rate:g})"
+        _check_finite(float(means.sum()), modules, f"epoch {number + 1}", remedy)
         return float(means[0]), float(means[1]) if targets is not None else None
 
     def _found_topics(self, rng):
@@ -347,4 +350,7 @@ class StructureTrainer:
             total += loss
             if progress is not None:
                 progress(len(batch))
-        return total / len(order)
+        loss = float(total) / len(order)
+        where = f"round {number[0]}, epoch {number[1] + 1} of the structure,"
+        _check_finite(loss, [self._structure], where, "lower n_structure_epochs")
+        return loss
