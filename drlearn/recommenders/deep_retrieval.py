@@ -103,9 +103,8 @@ class DeepRetrievalRecommender(StructureStreaming):
     device : str, default="cpu"
         Torch device of `fit`, such as "cuda"; `partial_fit` and serving stay on the processor.
     checkpoint_dir : path-like, default=None
-        Where `fit` and `partial_fit` keep their state: after every round, and after epochs once a minute at
-        most. The same call after one that was cut short goes on from there to the same result. Removed at the
-        end.
+        Where `fit` and `partial_fit` keep their state: after rounds, and after epochs once a minute at most.
+        The same call after one that was cut short goes on to the same result. Removed at the end.
     n_jobs : int, default=None
         Threads; None means all cores granted to the process. Results do not depend on it.
     random_state : int, RandomState or None, default=None
@@ -144,7 +143,9 @@ class DeepRetrievalRecommender(StructureStreaming):
         A row a round (0 is the training together): losses, share of paths that moved, path sizes,
         layer entropies, distinct items recommended, held-out recall, seconds of E and M.
     alpha_ : float
+        Weight of the penalty, as given or as "auto" has it for the events so far.
     n_iter_ : int
+        Rounds of EM after the training together.
     item_ids_ : ndarray of shape (n_items,)
         Whose rows `item_vectors_`, `item_paths_` and `item_counts_` hold: new items of `partial_fit` come
         last, removed ones (`removed_items_`) stay.
