@@ -40,11 +40,10 @@ class StructureStreaming(StructureFit):
             )
             seconds_m, started = time.perf_counter() - started, time.perf_counter()
             probe = self._probe(X, None, model, counts, seed, shards)
-            models, batch_size = (model, copy.deepcopy(self.structure_model_)), self._structure_batch_size(X)
+            structure, batch_size = copy.deepcopy(self.structure_model_), self._structure_batch_size(X)
             structure_loss = self._follow(
-                users, met, models, item_paths, probe, batch_size, seed, shards, checkpoint
+                users, met, (model, structure), item_paths, probe, batch_size, seed, shards, checkpoint
             )
-            structure = models[1]
         index, network = build_path_index(item_paths), structure.export()
         path_vectors = probe.item_vectors[index.items]
         row = _diagnostics.structure_row(probe, network, item_paths, index, path_vectors, space, counts)
@@ -62,10 +61,9 @@ class StructureStreaming(StructureFit):
         }  # fmt: skip
 
     def _learned(self):
-        names = "structure_model_", "item_paths_"
-        scores, removed = self.path_scores_._asdict(), self._fit_X.item_vocabulary.encode(self.removed_items_)
-        own = {name: getattr(self, name) for name in names} | scores | {"removed_items_": removed}
-        return super()._learned() | own
+        removed = self._fit_X.item_vocabulary.encode(self.removed_items_)
+        own = {"structure_model_": self.structure_model_, "item_paths_": self.item_paths_, "removed": removed}
+        return super()._learned() | own | self.path_scores_._asdict()
 
     def _follow(self, users, met, models, item_paths, probe, batch_size, seed, shards, checkpoint):
         """A few epochs of the structure, to find what the softmax now ranks first; return the last loss."""
