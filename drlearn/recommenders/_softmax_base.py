@@ -219,18 +219,17 @@ class SoftmaxBase(ClassNamePrefixFeaturesOutMixin, TransformerMixin, SimilarItem
         from drlearn.structure.own_encoder import with_own_weights
 
         state, weights = super()._restored(state), state["softmax_model_"]
-        answer, own = state.pop("encoder_answer", None), {}
-        if answer is not None:
-            for name in [name for name in weights if name.startswith(_OF_ENCODER)]:
-                own[name.removeprefix(_OF_ENCODER)] = weights.pop(name)
         shape = state["n_items_"], weights["item_table"].shape[-1]
         weights.setdefault("item_squares", np.zeros(shape[0], np.float32))  # of models that lack them
         expect_array(state, "item_vectors_", shape, np.float32)
-        if answer is None:
+        if "encoder_answer" not in state:
             model = with_weights(lambda: SoftmaxModel(*shape, encoder_of(weights)), weights)
         else:
+            expect_array(state, "encoder_answer", (None, None, shape[1]), np.float32)
+            names = [name for name in weights if name.startswith(_OF_ENCODER)]
+            own = {name.removeprefix(_OF_ENCODER): weights.pop(name) for name in names}
             model = with_weights(lambda: SoftmaxModel(*shape, None), weights)
-            model.encoder = with_own_weights(self.encoder, own, answer)
+            model.encoder = with_own_weights(self.encoder, own, state.pop("encoder_answer"))
         state["softmax_model_"] = model
         return state
 

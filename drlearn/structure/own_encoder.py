@@ -57,19 +57,19 @@ def with_own_weights(encoder, weights, answer):
     Raises
     ------
     Mismatch
-        Where names, shapes or dtypes are not the encoder's, or its answer is another.
+        Where names, shapes or dtypes are not the encoder's, or its answer is another, or none.
     """
     encoder = copy.deepcopy(encoder)
     held = {name: getattr(tensor, "dtype", None) for name, tensor in encoder.state_dict().items()}
-    tensors = {name: torch.from_numpy(array) for name, array in weights.items()}
+    tensors = {name: torch.from_numpy(np.array(array)) for name, array in weights.items()}
     other = [name for name, tensor in tensors.items() if tensor.dtype != held.get(name, tensor.dtype)]
     if other:
         raise Mismatch(f"{other[0]} was of {tensors[other[0]].dtype}, and is of {held[other[0]]}")
     try:
         encoder.load_state_dict(tensors)  # copied, so that tied ones stay tied
-    except RuntimeError as error:
+        again = answer_of(encoder, answer.shape[-1])
+    except Exception as error:  # whatever a caller's code raises
         raise Mismatch(" ".join(str(error).split())) from error
-    again = answer_of(encoder, answer.shape[-1])
     near = 1e-3 * np.abs(answer).max()  # other machines round otherwise
     if again.shape != answer.shape or not np.allclose(again, answer, rtol=0, atol=near, equal_nan=True):
         raise Mismatch("its weights fit, but with them it makes other vectors of the same events")
