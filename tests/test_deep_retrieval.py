@@ -11,11 +11,12 @@ from torch import nn
 
 from drlearn.datasets import make_interactions
 from drlearn.recommenders import _diagnostics
+from drlearn.recommenders._retrieval import beam_of
 from drlearn.recommenders.deep_retrieval import DeepRetrievalRecommender
 from drlearn.recommenders.popularity import PopularityRecommender
 from drlearn.recommenders.softmax import SoftmaxRecommender
 from drlearn.search.beam import search_paths
-from drlearn.structure.paths import NO_PATH, automatic_width, build_path_index
+from drlearn.structure.paths import NO_PATH, PathSpace, automatic_width, build_path_index
 
 QUICK = {"width": 6, "depth": 3, "n_paths": 2, "max_iter": 1, "n_epochs": 2, "n_structure_epochs": 1}
 QUICK |= {"embedding_dim": 8, "n_hidden": 16, "batch_size": 256, "random_state": 0}
@@ -207,13 +208,24 @@ def test_automatic_beam_brings_about_eight_candidates_a_result(learned):
     for k in (1, 3, 8):
         assert 0.6 * 8 * k < est.count_candidates(test, k=k).mean() < 1.6 * 8 * k
     assert (np.diff(est.beam_curve_[:, 0]) > 0).all() and est.beam_curve_[0, 0] == 1
-    updated = copy.deepcopy(est).partial_fit(test[:1])
-    assert 0.6 * 16 * 3 < updated.count_candidates(test, k=3).mean() < 1.6 * 16 * 3  # less is known
     wanted = est.recommend(test, k=8, beam_size=40)  # numpy's small integers would overflow
     np.testing.assert_array_equal(est.recommend(test, k=np.uint8(8), beam_size=np.uint8(40)), wanted)
     np.testing.assert_array_equal(
         est.count_candidates(test, k=np.uint8(40)), est.count_candidates(test, k=40)
     )
+
+
+def test_after_updates_the_automatic_beam_brings_more(learned):
+    _, test, _, est = learned
+    updated = copy.deepcopy(est).partial_fit(test[:1])  # of fewer than 400 items
+    np.testing.assert_array_equal(
+        updated.recommend(test, k=3), updated.recommend(test, k=3, beam_size=updated.path_space_.size)
+    )
+    curve = np.array([[beam, 10 * beam] for beam in 2 ** np.arange(9)])
+    beams = [
+        [beam_of("auto", k, curve, PathSpace(50, 2), updated) for k in (1, 10, 40)] for updated in (0, 1)
+    ]
+    assert beams == [[1, 8, 32], [40, 40, 64]]
 
 
 def test_held_out_users_give_a_recall(learned):

@@ -19,7 +19,8 @@ from drlearn.search.catalogue import Catalogue, as_bits, rounded, unit_scale
 from drlearn.search.rerank import matched_paths, rank_on_paths, retrieve
 from drlearn.structure.paths import CODE_DTYPE, NO_PATH, REAL_DTYPE, PathSpace, build_path_index
 
-_CANDIDATES_A_RESULT, _AFTER_UPDATES = 8, 16  # new items lie on paths of which less is known
+_CANDIDATES_A_RESULT = 8
+_AFTER_UPDATES = 16, 400  # a result, and at least: new items lie on paths of which less is known
 _WIDEN = 4
 _WIDENINGS = 2
 
@@ -247,8 +248,7 @@ class StructureRetrieval(SoftmaxBase):
     def _beam(self, beam_size, k):
         """The beam of a call: given, or the estimator's."""
         beam_size = self.beam_size if beam_size is None else beam_size
-        a_result = _AFTER_UPDATES if self._is_updated else _CANDIDATES_A_RESULT
-        return beam_of(beam_size, k, self.beam_curve_, self.path_space_, a_result)
+        return beam_of(beam_size, k, self.beam_curve_, self.path_space_, self._is_updated)
 
     def _catalogue(self, allowed):
         """What a call's beams read of the items, made once for all its searches."""
@@ -362,8 +362,9 @@ def widest_beam(space):
     return min(space.size, (2**31 - 1) // space.width)
 
 
-def beam_of(beam_size, k, curve, space, a_result=_CANDIDATES_A_RESULT):
-    """Return a beam as given, or for "auto" the one that brings so many candidates for each of k."""
+def beam_of(beam_size, k, curve, space, updated=False):
+    """Return a beam as given, or for "auto" the one that brings enough candidates for k results."""
     if beam_size == "auto":
-        return min(beam_for(curve, a_result * k), widest_beam(space))
+        a_result, least = _AFTER_UPDATES if updated else (_CANDIDATES_A_RESULT, 0)
+        return min(beam_for(curve, max(a_result * k, least)), widest_beam(space))
     return min(check_number(beam_size, "beam_size", Integral, 1, auto=True), widest_beam(space))

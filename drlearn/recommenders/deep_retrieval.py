@@ -36,7 +36,7 @@ class DeepRetrievalRecommender(StructureStreaming):
         J, paths an item. The paper takes 3.
     beam_size : int or "auto", default="auto"
         B, paths followed in retrieval. "auto" picks per call the beam that brought about eight
-        times `k` candidates a user, after `partial_fit` sixteen times, when it was measured at the end.
+        times `k` candidates a user, after `partial_fit` sixteen times, 400 at least, when it was measured.
     alpha : float or "auto", default="auto"
         Weight of the penalty on full paths, in the paper's unit: the objective of the M-step is
         ``sum_v N_v log(sum_j s[v, c_vj]) - alpha sum_c f(|c|)``. Useful values depend on the events
