@@ -31,8 +31,8 @@ $(INSTALLED): setup.cfg constraints.txt
 demo: $(INSTALLED)  ## Fit on MovieLens, compare with the yardsticks, draw output/movielens.png
 	$(BIN)/python examples/plot_movielens.py
 
-test: $(INSTALLED)  ## Run the tests
-	$(BIN)/python -m pytest
+test: $(INSTALLED)  ## Run the tests, in a process a core, four at most
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal
 
 test-interpreted: $(INSTALLED)  ## Run the kernels' tests without compiling the kernels
 	NUMBA_DISABLE_JIT=1 $(BIN)/python -m pytest $(INTERPRETABLE)
