@@ -162,10 +162,11 @@ def draw(summary, path):
         panel.set_xlabel(f"F@{shortest(summary[name])}, %{hatched}", fontsize=9)
         panel.tick_params(axis="x", labelsize=8)
         panel.spines[["top", "right"]].set_visible(False)
-    for name, (panel, *_) in zip(summary, panels, strict=True):
-        wrapped = [textwrap.fill(label, 30) for label in labels[name]]
+    for name, row in zip(summary, panels, strict=True):
+        panel, wrapped = row[0], [textwrap.fill(label, 30) for label in labels[name]]
         panel.set_yticks(range(len(wrapped)), wrapped, fontsize=9)
         panel.set_ylim(len(wrapped) - 0.4, -0.6)
+        next(shown for shown in row if shown.get_visible()).tick_params(axis="y", labelleft=True)
     figure.savefig(path, dpi=150)
     pyplot.close(figure)
 

@@ -45,9 +45,10 @@ def pack(value, name, arrays):
     if isinstance(value, sparse.csr_array):
         return {"kind": "csr", "shape": list(value.shape), **fields(value, ("data", "indices", "indptr"))}
     if hasattr(value, "state_dict"):
-        weights = {f"{name}.{key}": tensor for key, tensor in value.state_dict().items()}
-        facts = [pack(_weight(tensor, key), key, arrays) for key, tensor in weights.items()]
-        return {"kind": "weights", "arrays": dict(zip(value.state_dict(), facts, strict=True))}
+        facts = {}
+        for key, tensor in value.state_dict().items():
+            facts[key] = pack(_weight(tensor, f"{name}.{key}"), f"{name}.{key}", arrays)
+        return {"kind": "weights", "arrays": facts}
     raise TypeError(f"{name} is a {type(value).__name__}, which a file cannot hold")
 
 

@@ -36,6 +36,16 @@ def _lock_of(estimator):
         return _LOCKS.setdefault(estimator, threading.RLock())
 
 
+def _rows_of(known, user_ids):
+    """Rows of users in what is kept; the error says where the ids of the others are."""
+    try:
+        return known.rows_of(user_ids)
+    except ValueError as error:
+        raise ValueError(
+            f"{error}; est.user_ids_ has those that are known: leave out others, or check their type"
+        ) from error
+
+
 class Streaming:
     """Updates, forgetting, removing and restoring; a recommender may say in `_update` how it learns."""
 
@@ -80,10 +90,7 @@ class Streaming:
         """
         check_is_fitted(self)
         known = self._fit_X
-        try:
-            return known[known.rows_of(user_ids)]
-        except ValueError as error:
-            raise ValueError(f"{error}; est.user_ids_ has those that are known") from error
+        return known[_rows_of(known, user_ids)]
 
     def partial_fit(self, X: Any, y: Any = None) -> Self:
         """Learn from new events of known users, of new users, and with new items.
@@ -196,12 +203,7 @@ class Streaming:
         check_is_fitted(self)
         with _lock_of(self):
             keep = np.ones(len(self._fit_X), dtype=bool)
-            try:
-                keep[self._fit_X.rows_of(user_ids)] = False
-            except ValueError as error:
-                raise ValueError(
-                    f"{error}; est.user_ids_ has those that are known: leave out others, or check their type"
-                ) from error
+            keep[_rows_of(self._fit_X, user_ids)] = False
             self._fit_X = self._fit_X[keep]
         return self
 
